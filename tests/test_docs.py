@@ -200,6 +200,7 @@ def option_variables() -> set[str]:
 @every_page
 def test_settings_exist(page: Path) -> None:
     known = {f"SEGSERVE_{name.upper()}" for name in Settings.model_fields} | option_variables()
+    known |= set(COMMAND_VARIABLES)
     assert set(re.findall(r"SEGSERVE_[A-Z0-9_]*[A-Z0-9]", page.read_text())) <= known
 
 

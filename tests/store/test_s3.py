@@ -14,6 +14,7 @@ import pytest
 from segserve.errors import BadInput, NotAllowed, Unavailable
 from segserve.store import object_store
 from segserve.store.object_store import ObjectStore, open_store
+from segserve.store.signing_secret import SigningSecret
 from tests.http_listener import listening
 from tests.s3 import BUCKET, S3Server
 
@@ -43,6 +44,13 @@ def objects(s3: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ob
     for name, value in s3.environment.items():
         monkeypatch.setenv(name, value)
     return open_store(URL, tmp_path)
+
+
+def test_replicas_that_start_at_once_sign_by_one_secret(objects: ObjectStore) -> None:
+    async def load() -> set[bytes]:
+        return set(await asyncio.gather(*(SigningSecret(objects, None).load() for _ in range(8))))
+
+    assert len(asyncio.run(load())) == 1
 
 
 def test_a_large_object_goes_and_comes_in_parts(objects: ObjectStore, s3: S3Server) -> None:
