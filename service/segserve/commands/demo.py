@@ -13,6 +13,7 @@ import httpx
 import typer
 
 from segserve.commands.common_options import DataDir
+from segserve.commands.in_process_server import OPEN
 from segserve.commands.scratch_data import use_scratch_data
 from segserve.commands.serve import Port, check_exposure, run_service
 from segserve.commands.server_options import configure_logs
@@ -50,8 +51,8 @@ def demo(
     browser: Annotated[bool, typer.Option(help="Open the page in a browser, where there is one.")] = True,
 ) -> None:
     """Start the service and show three clicks on a sample picture."""
-    # It has data of its own, a sample, and a page that is opened at once: no keys are asked for.
-    settings = choose_port(load_settings(port=port, data_dir=data_dir)).model_copy(update={"keys_file": None})
+    # It has data of its own, a sample, and a page that is opened at once.
+    settings = choose_port(load_settings(port=port, data_dir=data_dir)).model_copy(update=OPEN)
     check_exposure(settings)
     configure_logs(settings.model_copy(update={"log_level": "warning"}))
     keep_new_files_private()

@@ -16,18 +16,16 @@ from segserve.wire.operations.job_runners import create_job_runners
 from segserve.wire.rest.api import create_api
 from segserve.wire.server import Addresses, Server
 
-# Private Redis servers and a loopback address: nothing is shared with other services. It asks for neither keys nor
-# certificates.
-PRIVATE = {
-    "host": "127.0.0.1",
-    "redis_url": None,
-    "jobs_redis_url": None,
+# Asks for neither keys nor certificates.
+OPEN = {
     "keys_file": None,
     "oidc_issuers": (),
     "tls_cert": None,
     "tls_key": None,
     "tls_client_ca": None,
 }
+# Private Redis servers and a loopback address: nothing is shared with other services.
+PRIVATE = {**OPEN, "host": "127.0.0.1", "redis_url": None, "jobs_redis_url": None}
 
 
 class InProcessServer(threading.Thread):
