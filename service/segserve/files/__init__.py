@@ -1,6 +1,7 @@
 """Uploaded files that are more than one image: videos, stacks of frames, volumes, and zips of pictures.
 
-`file_library.py` adds and deletes them. `file_readers.py` reads them, each in a sandboxed process whose code is
+`file_library.py` adds and deletes them; `direct_uploads.py` has large ones sent straight to the object store, by signed
+URLs. `file_readers.py` reads them, each in a sandboxed process whose code is
 `reader_process.py`. Only there run `probe_file.py`, which finds out what a file holds before it is stored, and the
 readers that `open_file.py` chooses from: `video.py` (PyAV), `tiff_stack.py`, `zip_archive.py` (guards against zip
 bombs), `volume_file.py` (NIfTI, Analyze, NRRD, MetaImage, MGH), `volume_zip.py` (volumes and pairs in a zip), and
