@@ -11,6 +11,7 @@
 # make fuzz    mutated requests and files against a real service, and coverage-guided readers: ARGS="--minutes 5"
 # make soak    two replicas, two workers and 32 annotators, disturbed: twelve minutes
 # make chaos   kill -9, a full disk, a bucket that is away, under clicks and jobs of two tenants: minutes (CHAOS_SEED, CHAOS_S)
+# make rolling everything is replaced one by one under 32 annotators, behind HAProxy: three minutes
 # make proto   the code generated from proto/
 # make docs    the pages as a site, in build/site
 # make reference the pages that are written from the code: docs/settings.md, docs/command-line.md
@@ -28,7 +29,7 @@ DATA ?= data/nuclei
 WORKERS ?= 4
 MICROSAM_TESTS = tests/models/importers/test_micro_sam.py tests/automatic/test_ais_watershed_oracle.py tests/automatic/test_merge_slices_oracle.py
 
-.PHONY: proto templates docs reference serve wheel test test-numerics test-large test-microsam test-napari test-clients test-failover test-docs corpus fuzz soak chaos lint format bench train starter unet clean
+.PHONY: proto templates docs reference serve wheel test test-numerics test-large test-microsam test-napari test-clients test-failover test-docs corpus fuzz soak chaos rolling lint format bench train starter unet clean
 
 serve: $(VENV)/.light
 	$(BIN)/segserve serve $(ARGS)
@@ -80,6 +81,10 @@ soak: $(VENV)/.full
 
 chaos: $(VENV)/.full
 	$(BIN)/pytest -n 0 -s -m chaos tests/chaos $(ARGS)
+
+# tests/deploy/test_rolling_restart.py says what it needs: HAProxy.
+rolling: $(VENV)/.full
+	$(BIN)/pytest -n 0 -s -m chaos tests/deploy/test_rolling_restart.py $(ARGS)
 
 lint: $(VENV)/.full
 	$(BIN)/ruff check .

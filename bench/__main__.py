@@ -26,6 +26,7 @@ BENCHMARKS = (
     "jobs",
     "load",
     "fairness",
+    "capacity",
     "hover",
     "processes",
     "peers",
