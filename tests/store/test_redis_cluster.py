@@ -81,6 +81,18 @@ def test_a_deleted_image_is_gone_with_everything_that_was_made_of_it(cluster: Cl
     assert [int(node.call("DBSIZE")) for node in cluster.nodes] == [0, 0, 0]
 
 
+def test_a_deleted_tenant_is_gone_from_all_nodes(cluster: Cluster) -> None:
+    async def work() -> int:
+        cache = open_cache(cluster)
+        await fill(cache)
+        count = await cache.delete_keys(redis_keys.patterns_of_tenant("t"))
+        await cache.close()
+        return count
+
+    assert asyncio.run(work()) == 5 * len(IMAGES)
+    assert [int(node.call("DBSIZE")) for node in cluster.nodes] == [0, 0, 0]
+
+
 def test_one_replica_leads_and_all_hear_of_it(cluster: Cluster) -> None:
     """Whichever node each of them listens to."""
 

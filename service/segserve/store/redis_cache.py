@@ -19,7 +19,14 @@ from safetensors.numpy import load, save
 
 from segserve.errors import CacheUnavailable
 from segserve.store import redis_keys
-from segserve.store.redis_connection import REDIS_ERRORS, ClusterClient, connect_redis, is_refusal, subscribe
+from segserve.store.redis_connection import (
+    REDIS_ERRORS,
+    ClusterClient,
+    connect_redis,
+    is_refusal,
+    scan_keys,
+    subscribe,
+)
 from segserve.store.redis_url import is_cluster_url, is_sentinel_url
 from segserve.types import Embedding, Float16, Region, UInt16
 
@@ -204,7 +211,7 @@ class RedisCache:
         count = 0
         for pattern in patterns:
             pending = list[bytes]()
-            keys = self._redis.scan_iter(match=pattern, count=KEYS_PER_SCAN)
+            keys = scan_keys(self._redis, pattern, KEYS_PER_SCAN)
             while (key := await self._call(partial(anext, keys, None))) is not None:
                 pending.append(key)
                 if len(pending) == KEYS_PER_SCAN:
@@ -215,6 +222,8 @@ class RedisCache:
 
     async def _unlink_each(self, keys: list[bytes]) -> int:
         """Delete keys, one command each: they may be on several nodes."""
+        if isinstance(self._redis, ClusterClient):  # whose pipelines do not unlink
+            return sum([await self._call(partial(self._redis.unlink, key)) for key in keys])
         pipeline = self._redis.pipeline(transaction=False)
         for key in keys:
             pipeline.unlink(key)

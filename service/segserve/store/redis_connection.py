@@ -67,9 +67,13 @@ class ClusterClient(RedisCluster):
 
     async def connect_to_any_node(self) -> redis.Redis:
         """Return a client of one node: each of them passes on what is published on any of them."""
+        return random.choice(await self.connect_to_nodes())  # noqa: S311  # no secret
+
+    async def connect_to_nodes(self) -> list[redis.Redis]:
+        """Return a client of each node that has keys, replicas left out. None of them has connected yet."""
         await self.initialize()
-        node = random.choice(self.get_primaries())  # noqa: S311  # no secret
-        return redis.Redis(host=node.host, port=int(node.port), **self._options)
+        nodes = self.get_primaries()
+        return [redis.Redis(host=node.host, port=int(node.port), **self._options) for node in nodes]
 
 
 def open_connection_pool(url: str, timeout_s: float, setting: str) -> redis.BlockingConnectionPool:
@@ -112,6 +116,16 @@ def connect_redis(url: str, timeout_s: float, setting: str) -> redis.Redis:
         return cast(redis.Redis, ClusterClient(parse_cluster_url(url), timeout_s))
     except (ValueError, TypeError) as error:
         raise bad_address(setting, error) from None
+
+
+async def scan_keys(client: redis.Redis, pattern: str, count: int) -> AsyncIterator[bytes]:
+    """Yield the keys that match a pattern, of all nodes of a cluster. count: to look at in one command."""
+    nodes = await client.connect_to_nodes() if isinstance(client, ClusterClient) else [client]
+    for node in nodes:
+        async for key in node.scan_iter(match=pattern, count=count):
+            yield key
+        if node is not client:
+            await node.aclose()
 
 
 @asynccontextmanager
