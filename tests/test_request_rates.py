@@ -177,6 +177,26 @@ def test_each_kind_has_its_rate_for_a_key_and_an_address_has_one_for_all(shared_
     with_replicas(shared_redis, 1, story)
 
 
+def test_equal_rates_of_two_settings_are_counted_apart(shared_redis: ExternalRedis) -> None:
+    settings = Settings(
+        rate_clicks="3/day", rate_uploads="3/day", rate_address="9/day", rate_requests="9/day"
+    )
+
+    async def story(replicas: list[RedisRateCounts]) -> None:
+        rates = RequestRates(settings, Metrics(), replicas[0])
+
+        async def send(kind: RequestKind) -> RateLimited | None:
+            return (await rates.check(kind, LOCAL_IDENTITY, "10.0.1.1"))[0]
+
+        assert [await send(RequestKind.CLICK) for _ in range(3)] == [None] * 3
+        assert isinstance(await send(RequestKind.CLICK), RateLimited)
+        assert await send(RequestKind.UPLOAD) is None
+        # Five of the nine of the address are spent, and none of the nine of the requests.
+        assert [await send(RequestKind.OTHER) for _ in range(4)] == [None] * 4
+
+    with_replicas(shared_redis, 1, story)
+
+
 def test_a_rate_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"rate_clicks cannot be 'fast'.*50/second"):
         load_settings(data_dir=tmp_path, rate_clicks="fast")

@@ -120,13 +120,14 @@ class SharedRate:
         return tokens.taking
 
     async def _take_more(self, key: str, tokens: Tokens) -> None:
+        shared_key = f"{self.policy}:{key}"  # equal rates of two settings are counted apart
         try:
             taken = 0
             for cost in dict.fromkeys((self._at_once, 1)):
-                if await self._counts.hit(self.rate, key, cost):
+                if await self._counts.hit(self.rate, shared_key, cost):
                     taken = cost
                     break
-            left, more_in_s = await self._counts.look(self.rate, key)
+            left, more_in_s = await self._counts.look(self.rate, shared_key)
             now = time.monotonic()
             tokens.held += taken
             tokens.left, tokens.more_at = left, now + more_in_s
