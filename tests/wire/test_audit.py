@@ -72,6 +72,8 @@ def send_all(server: Server, keys: dict[str, str], data: bytes) -> None:
         anna.get(f"/v1/jobs/{job['job_id']}/results")
         anna.delete(f"/v1/jobs/{job['job_id']}")
         anna.put("/monai/datastore/", params={"image": "scan"}, files={"file": ("scan.png", data)})
+    httpx.post(f"{server.url}/v1/login", json={"key": keys["anna"]}).raise_for_status()
+    httpx.post(f"{server.url}/monai/auth/token", data={"password": keys["anna"]}).raise_for_status()
     httpx.get(f"{server.url}/v1/jobs", headers={"X-API-Key": "wrong"})
     httpx.delete(f"{server.url}/v1/images/{image_id}", headers={"X-API-Key": keys["meter"]})
     with grpc.insecure_channel(server.grpc_address()) as channel:
@@ -114,11 +116,17 @@ def test_who_did_what_to_which_data(lines: list[Any]) -> None:
 
 
 def test_refused_credentials_and_rights(lines: list[Any]) -> None:
-    wrong, call = find(lines, action="authenticate")
+    wrong, call = find(lines, action="authenticate", name="anonymous")
     assert (wrong["name"], wrong["tenant"], wrong["status"]) == ("anonymous", None, "401")
     assert (call["name"], call["method"], call["status"]) == ("anonymous", "gRPC", "UNAUTHENTICATED")
     [refused] = find(lines, name="meter")
     assert (refused["action"], refused["status"], refused["problem"]) == ("delete", "403", "missing_right")
+
+
+def test_a_login_names_whose_it_is(lines: list[Any]) -> None:
+    page, viewer = find(lines, action="authenticate", name="anna")
+    assert (page["route"], page["tenant"], page["role"]) == ("/v1/login", "lab-a", "annotator")
+    assert (viewer["route"], viewer["tenant"]) == ("/monai/auth/token", "lab-a")
 
 
 def test_calls_of_grpc(lines: list[Any]) -> None:
@@ -140,5 +148,8 @@ def test_every_route_that_changes_something_has_an_action() -> None:
         assert (find_call_action(method) is not None) >= changes, method
     paths = {path for method, path in ROUTE_RIGHTS if method == "GET"}
     assert paths >= READING
+    assert find_action("GET", "/v1/files/{file_id}/url") == "read", (
+        "a signed URL hands out the bytes of a file"
+    )
     assert find_action("POST", "/v1/segment") is None
     assert find_action("GET", "/no/such/route") is None

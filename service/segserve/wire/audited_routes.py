@@ -23,6 +23,7 @@ READING = frozenset(
         "/v1/images/{image_id}/embedding",
         "/v1/images/{image_id}/tiles/{level}/{x}/{y}",
         "/v1/files/{file_id}/frames/{frame}",
+        "/v1/files/{file_id}/url",
         "/v1/jobs/{job_id}/results",
         "/monai/datastore/image",
         "/monai/datastore/label",
@@ -38,7 +39,6 @@ ACTIONS = {
     ("POST", "/v1/jobs/{job_id}/prompts"): "change",
 }
 METHOD_ACTIONS = {
-    ("POST", "/v1/links"): "link",
     "UploadImage": "create",
     "UploadFile": "create",
     "SubmitJob": "create",

@@ -52,6 +52,7 @@ def add_routes(api: FastAPI, service: Service) -> None:
             return json_response(describe(current_identity.get(), None))
         client = client_of_address(request.client.host if request.client else None)
         identity = await service.authenticators.authenticate(body.key, client)
+        current_identity.set(identity)  # the audit log says who logged in
         login, expires = await service.grants.create_login(identity, service.settings.login_max_s)
         response = json_response(describe(identity, expires))
         set_login_cookie(response, request.scope, login, max(1, int(expires - time.time())))

@@ -289,7 +289,9 @@ class MonaiRoutes:
         async with request.form(max_files=0, max_fields=MAX_LOGIN_FIELDS) as form:
             key = form.get("password") or form.get("username")
         client = client_of_address(request.client.host if request.client else None)
-        await self._service.authenticators.authenticate(key if isinstance(key, str) else None, client)
+        token = key if isinstance(key, str) else None
+        # The audit log says who logged in.
+        current_identity.set(await self._service.authenticators.authenticate(token, client))
         return json_answer({"access_token": key, "token_type": "Bearer"})
 
     async def show_user(self) -> Response:
