@@ -17,7 +17,7 @@ from segserve.errors import BadInput
 from segserve.identity.identity import Identity
 from segserve.identity.key import Key
 from segserve.identity.rights import ALL_RIGHTS, list_names, parse_scopes
-from segserve.identity.tenant_name import TENANT_NAME
+from segserve.identity.tenant_name import NAME_RULE, is_tenant_name
 from segserve.types import AccessRole
 
 YAML_SUFFIXES = (".yaml", ".yml")
@@ -35,6 +35,12 @@ def check_scopes(scopes: list[str]) -> list[str]:
     return scopes
 
 
+def check_tenant(tenant: str) -> str:
+    if not is_tenant_name(tenant):
+        raise ValueError(f"a tenant's name is {NAME_RULE}")  # without the value: it may be a key
+    return tenant
+
+
 class KeyEntry(BaseModel):
     """One key of the file. hash: SHA-256 of the secret. scopes: none is all that the role may do."""
 
@@ -43,7 +49,7 @@ class KeyEntry(BaseModel):
     id: str = Field(pattern=r"^[0-9A-Za-z-]{1,64}$")
     hash: str = Field(pattern=r"^[0-9a-f]{64}$")
     name: str = Field(pattern=rf"^[^\x00-\x1f\x7f]{{1,{MAX_NAME}}}$")
-    tenant: str = Field(pattern=f"^{TENANT_NAME.pattern}$")
+    tenant: Annotated[str, AfterValidator(check_tenant)]
     role: AccessRole
     scopes: Annotated[list[str], AfterValidator(check_scopes)] = []
     created: AwareDatetime

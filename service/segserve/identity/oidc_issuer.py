@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from segserve.identity.tenant_name import is_tenant_name
+from segserve.identity.tenant_name import NAME_RULE, is_tenant_name
 from segserve.types import AccessRole
 
 
@@ -39,7 +39,7 @@ class OidcIssuer(BaseModel):
     @classmethod
     def _check_tenants(cls, tenants: dict[str, str]) -> dict[str, str]:
         if not all(is_tenant_name(tenant) for tenant in tenants.values()):
-            raise ValueError("a tenant's name has up to 63 lower-case letters, digits, '-' and '_'")
+            raise ValueError(f"a tenant's name is {NAME_RULE}")
         return tenants
 
 

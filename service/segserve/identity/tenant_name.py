@@ -9,6 +9,11 @@ from segserve.errors import BadInput, quote
 TENANT_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 # What stands in the place of a tenant in Redis keys of all tenants together.
 RESERVED_NAMES = frozenset(("deleted", "deletions", "encoded", "jobs", "rates", "usage"))
+# For messages.
+NAME_RULE = (
+    "1 to 63 lower-case letters, digits, '-' and '_'; the first is a letter or a digit;"
+    f" not {', '.join(sorted(RESERVED_NAMES))}"
+)
 
 
 def is_tenant_name(name: str) -> bool:
@@ -22,7 +27,6 @@ def check_tenant_name(name: str, field: str = "tenant") -> str:
         raise BadInput(
             f"{quote(name)} is no name of a tenant.",
             field=field,
-            remedy="Take 1 to 63 lower-case letters, digits, '-' and '_'; the first is a letter or a digit."
-            f" Not {', '.join(sorted(RESERVED_NAMES))}.",
+            remedy=f"Take {NAME_RULE}.",
         )
     return name
