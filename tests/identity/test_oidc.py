@@ -402,6 +402,28 @@ def test_keys_are_fetched_once_and_again_for_a_new_one(issuer: FakeIssuer) -> No
     asyncio.run(follow())
 
 
+def test_a_client_that_goes_away_does_not_stop_the_fetch(issuer: FakeIssuer) -> None:
+    fetch = documents(issuer.url).fetch
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def fetch_late(url: str) -> bytes:
+        begun.set()
+        await go_on.wait()
+        return await fetch(url)
+
+    async def follow() -> None:
+        keys = IssuerKeys(configure(issuer), fetch_late, Clock())
+        client = asyncio.create_task(keys.find("bogus"))
+        await begun.wait()
+        client.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await client
+        go_on.set()
+        assert await keys.find("rsa")
+
+    asyncio.run(follow())
+
+
 def test_known_keys_outlast_an_issuer_that_is_away(issuer: FakeIssuer) -> None:
     clock = Clock()
     keys = IssuerKeys(configure(issuer), documents(issuer.url).fetch, clock)

@@ -56,7 +56,7 @@ class IssuerKeys:
         self._keys: dict[str, JsonWebKey] = {}
         self._fetched_at: float | None = None
         self._tried_at: float | None = None
-        self._refreshing = asyncio.Lock()
+        self._refreshing: asyncio.Task[None] | None = None
 
     async def find(self, key_id: str) -> JsonWebKey | None:
         """Return a key, or None where the issuer has none of this id. Raises IssuerUnavailable."""
@@ -70,17 +70,24 @@ class IssuerKeys:
         return float("inf") if moment is None else self._clock() - moment
 
     async def _refresh(self) -> None:
-        """Fetch the keys, unless that was tried a moment ago. Whoever comes meanwhile waits for the same answer."""
-        async with self._refreshing:
+        """Fetch the keys, unless that was tried a moment ago. Whoever comes meanwhile waits for the same answer.
+
+        The task outlives the request that began it: a client that goes away does not keep the keys from the others.
+        """
+        if self._refreshing is None or self._refreshing.done():
             if self._age(self._tried_at) < MIN_REFRESH_INTERVAL_S:
                 return
             self._tried_at = self._clock()
-            try:
-                self._keys = await self._fetch_keys()
-            except (SegserveError, ValueError, RecursionError) as error:
-                log.warning("keys of an issuer not fetched", issuer=self._issuer.issuer, reason=str(error))
-                return
-            self._fetched_at = self._clock()
+            self._refreshing = asyncio.create_task(self._replace_keys())
+        await asyncio.shield(self._refreshing)
+
+    async def _replace_keys(self) -> None:
+        try:
+            self._keys = await self._fetch_keys()
+        except (SegserveError, ValueError, RecursionError) as error:
+            log.warning("keys of an issuer not fetched", issuer=self._issuer.issuer, reason=str(error))
+            return
+        self._fetched_at = self._clock()
 
     async def _fetch_keys(self) -> dict[str, JsonWebKey]:
         """Raises SegserveError, and ValueError for a document that is not as the standards have it."""
