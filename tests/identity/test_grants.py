@@ -101,6 +101,14 @@ def test_a_link_reads_what_is_below_its_path_and_nothing_else(world: World) -> N
     assert not world.read_link(narrow).rights
 
 
+def test_a_link_that_nobody_could_read_is_not_made(world: World) -> None:
+    path = "/v1/images/" + "é" * 600
+    assert world.read_link(world.link(ANNA, path), path).tenant == "lab-a"
+    with pytest.raises(BadInput, match="too long") as caught:
+        world.link(ANNA, "/v1/images/" + "é" * 1000)
+    assert caught.value.field == "path"
+
+
 def test_nobody_else_can_make_one(world: World) -> None:
     login, _ = world.login(ANNA)
     link = world.link(ANNA)

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 import orjson
 
-from segserve.errors import Unauthenticated
+from segserve.errors import BadInput, Unauthenticated
 from segserve.identity.identity import Identity
 from segserve.identity.rights import Right
 from segserve.types import AccessRole
@@ -112,7 +112,7 @@ class Grants:
         return await self._create(LOGIN_PURPOSE, identity, max_s, "")
 
     async def create_link(self, identity: Identity, path: str, max_s: float) -> tuple[str, float]:
-        """Return a link to a path and what is below it, and when it ends. Raises Unavailable."""
+        """Return a link to a path and what is below it, and when it ends. Raises BadInput, Unavailable."""
         return await self._create(LINK_PURPOSE, identity, max_s, path)
 
     async def read_login(self, text: str) -> Identity:
@@ -137,7 +137,10 @@ class Grants:
         expires = float(int(expires))
         who = None if identity.key_id else identity
         signer = await self._get_signer(purpose)
-        return signer.sign(Grant(identity.key_id, who, expires, path)), expires
+        text = signer.sign(Grant(identity.key_id, who, expires, path))
+        if len(text) > MAX_GRANT_CHARACTERS:
+            raise BadInput("The path is too long for a link.", field="path", remedy="Name a shorter one.")
+        return text, expires
 
     async def _read(self, purpose: bytes, text: str, name: str) -> tuple[Grant, Identity]:
         grant = (await self._get_signer(purpose)).read(text)
