@@ -3,17 +3,24 @@
 import asyncio
 import hashlib
 import json
+import time
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
 from segserve.files import direct_uploads
 from segserve.files.direct_uploads import DirectUploads, PlannedUpload
+from segserve.identity.identity import LOCAL_IDENTITY, current_identity
 from segserve.store.object_store import ObjectStore, open_store
+from segserve.wire.rest.direct_uploads import add_routes
 from segserve_client import AsyncClient, Client, RetryPolicy
 from segserve_client.direct_uploads import UploadPart, UploadPlan, send_part
 from segserve_client.transport import Transport
@@ -232,6 +239,40 @@ def test_uploads_that_nobody_completes_expire(tmp_path: Path, monkeypatch: pytes
 def create_uploads(objects: ObjectStore) -> DirectUploads:
     unused: Any = None
     return DirectUploads(objects, unused, unused, allowed=True, max_bytes=1)
+
+
+@pytest.mark.parametrize(("left", "wanted"), [(None, 21600), (60.75, 60), (100_000, 21600), (-5, 1)])
+def test_a_url_of_a_file_lives_no_longer_than_what_asked_for_it(left: float | None, wanted: int) -> None:
+    lifetimes = list[timedelta]()
+
+    class Signing:
+        can_sign = True
+
+        async def sign(self, method: str, paths: list[str], lifetime: timedelta) -> list[str]:
+            lifetimes.append(lifetime)
+            return ["http://bucket/file"]
+
+    class Files:
+        async def get_record(self, tenant: str, file_id: str) -> None:
+            pass
+
+    async def ask() -> float:
+        objects, files, unused = cast(Any, Signing()), cast(Any, Files()), cast(Any, None)
+        api = FastAPI()
+        uploads = DirectUploads(objects, files, unused, allowed=True, max_bytes=1)
+        add_routes(api, cast(Any, SimpleNamespace(direct_uploads=uploads)))
+        current_identity.set(replace(LOCAL_IDENTITY, expires=None if left is None else time.time() + left))
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(api), base_url="http://service") as client:
+            answer = await client.get(f"/v1/files/{'0' * 64}/url")
+        assert answer.status_code == 200, answer.text
+        expires_at: float = answer.json()["expires_at"]
+        return expires_at
+
+    clock = float(int(time.time()))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time, "time", lambda: clock)
+        assert asyncio.run(ask()) == clock + wanted
+    assert lifetimes == [timedelta(seconds=wanted)]
 
 
 def test_a_plan_expires_with_its_urls() -> None:

@@ -218,15 +218,20 @@ class DirectUploads:
         await self._objects.delete([entry.path for entry in stored if entry.path != record])
         await self._objects.delete(record)
 
-    async def sign_download(self, tenant: str, file_id: str) -> tuple[str, float]:
+    async def sign_download(self, tenant: str, file_id: str, until: float | None) -> tuple[str, float]:
         """Return a URL of a stored file's bytes, and when it expires, in seconds since the epoch.
 
+        until: when the login, link or token that asks for it ends, in seconds since the epoch; None where it does not.
         Raises NotAllowed, FileNotFound.
         """
         await self._files.get_record(tenant, file_id)
         self.check_allowed()
-        [url] = await self._objects.sign("GET", [object_paths.file_bytes(tenant, file_id)], LIFETIME)
-        return url, time.time() + LIFETIME.total_seconds()
+        now, seconds = time.time(), LIFETIME.total_seconds()
+        if until is not None:  # stores take whole seconds
+            seconds = min(seconds, max(1, int(until - now)))
+        path = object_paths.file_bytes(tenant, file_id)
+        [url] = await self._objects.sign("GET", [path], timedelta(seconds=seconds))
+        return url, now + seconds
 
     async def expire(self) -> None:
         """Delete uploads that were not completed in time, now and again and again, until cancelled."""

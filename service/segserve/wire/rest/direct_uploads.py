@@ -7,7 +7,7 @@ from fastapi import FastAPI, Path, Request
 from fastapi.responses import Response
 
 from segserve.app import Service
-from segserve.identity.identity import current_tenant
+from segserve.identity.identity import current_identity, current_tenant
 from segserve.types import FileOptions
 from segserve.wire.http.request_body import json_body_schema, read_json
 from segserve.wire.rest.files import FileId, file_to_json
@@ -73,6 +73,7 @@ def add_routes(api: FastAPI, service: Service) -> None:
     )
     async def get_file_url(file_id: FileId) -> Response:
         """Answer a URL of the object store from which anybody who has it may fetch the file, as it was uploaded, for
-        some hours."""
-        url, expires_at = await service.direct_uploads.sign_download(current_tenant(), file_id)
+        some hours, and no longer than the login, link or token that asks for it."""
+        until = current_identity.get().expires
+        url, expires_at = await service.direct_uploads.sign_download(current_tenant(), file_id, until)
         return json_response({"url": url, "expires_at": expires_at})
