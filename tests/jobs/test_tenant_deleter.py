@@ -4,7 +4,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +202,72 @@ def test_another_replica_goes_on_after_a_kill(
         await parts.jobs.redis.delete(redis_keys.encoding_lock(redis_keys.deleting(GONE)))  # as time does
         await other.deleter.go_on(GONE)
         assert await parts.objects.list(f"{GONE}/") == []
+
+    run(server, tmp_path, story)
+
+
+LOCK = redis_keys.encoding_lock(redis_keys.deleting(GONE))
+
+
+def during_a_pass(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch, event: Callable[[], Awaitable[object]]
+) -> None:
+    """Let something happen after a pass has deleted the tenant's objects."""
+    delete_all = parts.objects.delete_all
+
+    async def delete_slowly(path: str) -> int:
+        found = await delete_all(path)
+        await event()
+        return found
+
+    monkeypatch.setattr(parts.objects, "delete_all", delete_slowly)
+
+
+def test_a_long_pass_keeps_its_lead(
+    server: PrivateRedis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(parts: Parts) -> None:
+        async def see_a_renewal() -> None:
+            async with asyncio.timeout(20):
+                left_ms = await parts.jobs.redis.pttl(LOCK)
+                while (now_ms := await parts.jobs.redis.pttl(LOCK)) <= left_ms:
+                    left_ms = now_ms
+                    await asyncio.sleep(0.01)
+
+        monkeypatch.setattr(tenant_deleter, "LEAD_S", 0.5)
+        during_a_pass(parts, monkeypatch, see_a_renewal)
+        await parts.deletions.mark(GONE)
+        await parts.deleter.go_on(GONE)
+
+    run(server, tmp_path, story)
+
+
+def test_a_deletion_that_ended_during_a_pass_does_not_begin_again(
+    server: PrivateRedis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(parts: Parts) -> None:
+        during_a_pass(parts, monkeypatch, lambda: parts.deletions.unmark(GONE))
+        await parts.fill(GONE)
+        await parts.deletions.mark(GONE)
+        await parts.deleter.go_on(GONE)
+        assert await parts.deletions.read(GONE) is None
+
+    run(server, tmp_path, story)
+
+
+def test_who_lost_the_lead_does_not_end_a_deletion(
+    server: PrivateRedis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(parts: Parts) -> None:
+        async def lose_the_lead() -> None:
+            await parts.jobs.redis.set(LOCK, "another replica")
+
+        monkeypatch.setattr(tenant_deleter, "SETTLE_S", 0.0)
+        during_a_pass(parts, monkeypatch, lose_the_lead)
+        mark = replace(await parts.deletions.mark(GONE), clean_since=1.0)
+        await parts.deletions.write(GONE, mark)
+        await parts.deleter.go_on(GONE)
+        assert await parts.deletions.read(GONE) == mark
 
     run(server, tmp_path, story)
 

@@ -65,16 +65,9 @@ class SingleFlight:
 
     @asynccontextmanager
     async def _lead(self, key: str, token: str) -> AsyncIterator[None]:
-        renewal = asyncio.create_task(self._renew(key, token))
         try:
-            yield
+            async with self._cache.keep_lead(key, token, LEAD_S):
+                yield
         finally:
-            renewal.cancel()
             with suppress(CacheUnavailable):
                 await self._cache.release_lead(key, token)
-
-    async def _renew(self, key: str, token: str) -> None:
-        while True:
-            await asyncio.sleep(LEAD_S / 3)
-            with suppress(CacheUnavailable):
-                await self._cache.acquire_lead(key, token, LEAD_S)

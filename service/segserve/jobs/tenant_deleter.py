@@ -61,16 +61,26 @@ class TenantDeleter:
 
     async def go_on(self, tenant: str) -> None:
         """Delete what there is of a tenant, unless another replica does. Raises Unavailable."""
-        if not await self._cache.acquire_lead(redis_keys.deleting(tenant), self._token, LEAD_S):
+        if not await self._leads(tenant):
             return
-        mark = await self._deletions.read(tenant)
-        if mark is None:
-            return
-        found = await self._delete_stored(tenant)
-        if mark.clean_since is None:
-            found += await self._cache.delete_keys(redis_keys.patterns_of_tenant(tenant))
-            await self._cache.publish_deleted_tenant(tenant)
-        await self._note(tenant, mark, found)
+        async with self._cache.keep_lead(redis_keys.deleting(tenant), self._token, LEAD_S):
+            mark = await self._deletions.read(tenant)
+            if mark is None:
+                return
+            found = await self._delete_stored(tenant)
+            if mark.clean_since is None:
+                found += await self._forget_cached(tenant)
+            await self._note(tenant, mark, found)
+
+    async def _leads(self, tenant: str) -> bool:
+        """Return whether this replica deletes the tenant: none did, or it does already."""
+        return await self._cache.acquire_lead(redis_keys.deleting(tenant), self._token, LEAD_S)
+
+    async def _forget_cached(self, tenant: str) -> int:
+        """Return how many keys of the cache were there. The replicas are told to forget what they hold."""
+        keys = await self._cache.delete_keys(redis_keys.patterns_of_tenant(tenant))
+        await self._cache.publish_deleted_tenant(tenant)
+        return keys
 
     async def _delete_stored(self, tenant: str) -> int:
         """Return how many objects and keys of the jobs were there."""
@@ -81,7 +91,15 @@ class TenantDeleter:
         return keys + await self._objects.delete_all(object_paths.tenant(tenant))
 
     async def _note(self, tenant: str, mark: DeletionMark, found: int) -> None:
-        """Note whether anything was found, and end the deletion if nothing was for long enough."""
+        """Note whether anything was found, and end the deletion if nothing was for long enough.
+
+        Nothing is noted where another replica went on or ended the deletion meanwhile: a mark that is written again
+        would delete what the tenant has stored since.
+
+        mark: as the pass began with.
+        """
+        if not await self._leads(tenant) or await self._deletions.read(tenant) != mark:
+            return
         now = time.time()
         if found:
             log.info("deleted what was there of a tenant", deleted_tenant=tenant, objects_and_keys=found)
@@ -89,7 +107,8 @@ class TenantDeleter:
         elif mark.clean_since is None and now - mark.marked_at > SEEN_S:
             await self._deletions.write(tenant, replace(mark, clean_since=now))
         elif mark.clean_since is not None and now - mark.clean_since > SETTLE_S:
-            await self._cache.delete_keys(redis_keys.patterns_of_tenant(tenant))
-            await self._cache.publish_deleted_tenant(tenant)
+            await self._forget_cached(tenant)
+            if not await self._leads(tenant):
+                return
             await self._deletions.unmark(tenant)
             log.info("tenant deleted", deleted_tenant=tenant)

@@ -6,6 +6,7 @@ Every method raises CacheUnavailable if Redis cannot be reached, and nothing els
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from math import isqrt
@@ -236,12 +237,28 @@ class RedisCache:
     async def acquire_lead(self, key: str, token: str, ttl_s: float) -> bool:
         """Try to become the one replica that computes what `key` will hold; True if this token leads now.
 
-        A leader calls it again to renew its lead.
+        A leader calls it again to renew its lead, or to learn whether it still leads.
         """
         lock, ms = redis_keys.encoding_lock(key), int(1000 * ttl_s)
         if await self._call(lambda: self._redis.set(lock, token, nx=True, px=ms)):
             return True
         return bool(await self._call(lambda: self._run(RENEW, lock, token, str(ms))))
+
+    @asynccontextmanager
+    async def keep_lead(self, key: str, token: str, ttl_s: float) -> AsyncIterator[None]:
+        """Renew a lead that this token has, as long as the block runs. It is not released."""
+
+        async def renew() -> None:
+            while True:
+                await asyncio.sleep(ttl_s / 3)
+                with suppress(CacheUnavailable):
+                    await self.acquire_lead(key, token, ttl_s)
+
+        renewal = asyncio.create_task(renew())
+        try:
+            yield
+        finally:
+            renewal.cancel()
 
     async def release_lead(self, key: str, token: str) -> None:
         """Give up the lead if `token` still has it, and notify the replicas that wait."""
