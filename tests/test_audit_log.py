@@ -4,6 +4,8 @@ import json
 import stat
 import time
 from pathlib import Path
+from threading import Event
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -46,6 +48,29 @@ def test_a_slow_disk_delays_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert len(written) < 10
     audit.close()
     assert len(written) == 10
+
+
+def test_what_memory_has_no_room_for_is_dropped_and_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_free, written, dropped = Event(), list[str](), list[int]()
+
+    def emit(self: object, record: Any) -> None:
+        is_free.wait(60)
+        written.append(record.getMessage())
+
+    monkeypatch.setattr(audit_log.AuditHandler, "emit", emit)
+    monkeypatch.setattr(audit_log, "MAX_WAITING", 10)
+    log = SimpleNamespace(error=lambda _, lines: dropped.append(lines))
+    monkeypatch.setattr(audit_log, "log", log)
+    audit = AuditLog(str(tmp_path / "audit.jsonl"))
+    for number in range(30):
+        audit.write("read", number=number)
+    assert dropped == [1], "it is told at once, and then now and again"
+    is_free.set()
+    audit.close()
+    assert 10 <= len(written) <= 11, "the disk has one, ten wait"
+    assert sum(dropped) == 30 - len(written)
 
 
 def test_a_file_that_was_moved_away_is_begun_anew(tmp_path: Path) -> None:
