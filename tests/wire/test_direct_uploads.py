@@ -5,7 +5,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
@@ -16,6 +16,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from segserve.errors import SegserveError, TenantDeleted, TooLarge
 from segserve.files import direct_uploads
 from segserve.files.direct_uploads import DirectUploads, PlannedUpload
 from segserve.identity.identity import LOCAL_IDENTITY, current_identity
@@ -239,6 +240,28 @@ def test_uploads_that_nobody_completes_expire(tmp_path: Path, monkeypatch: pytes
 def create_uploads(objects: ObjectStore) -> DirectUploads:
     unused: Any = None
     return DirectUploads(objects, unused, unused, allowed=True, max_bytes=1)
+
+
+@pytest.mark.parametrize("error", [TooLarge("It would exceed the quota."), TenantDeleted("t")])
+def test_an_upload_that_finds_no_room_stays(tmp_path: Path, error: SegserveError) -> None:
+    objects = open_store(f"file://{tmp_path}", tmp_path)
+    plan = PlannedUpload(3, None, None, None, time.time())
+    name = "t/uploads/abcdefghijklmnop"
+
+    class Files:
+        async def add(self, *_: object) -> None:
+            raise error
+
+    async def follow() -> list[str]:
+        await objects.put(f"{name}/record.json", json.dumps(asdict(plan)).encode())
+        await objects.put(f"{name}/00001", b"abc")
+        unused = cast(Any, None)
+        uploads = DirectUploads(objects, cast(Any, Files()), unused, allowed=True, max_bytes=1)
+        with pytest.raises(type(error)):
+            await uploads.complete("t", "abcdefghijklmnop")
+        return sorted(stored.path for stored in await objects.list("t/"))
+
+    assert asyncio.run(follow()) == [f"{name}/00001", f"{name}/record.json"]
 
 
 @pytest.mark.parametrize(("left", "wanted"), [(None, 21600), (60.75, 60), (100_000, 21600), (-5, 1)])

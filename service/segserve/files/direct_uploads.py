@@ -139,7 +139,7 @@ class DirectUploads:
         """Check and store what was uploaded, and return its record. The parts are gone then.
 
         Raises UploadNotFound, BadInput where the parts are not what was announced, and what `FileLibrary.add` raises.
-        Where the store is away or the disk full, the upload stays as it is and may be completed again.
+        Where the store is away, the disk or the quota full, the upload stays as it is and may be completed again.
         """
         plan = await self._read_plan(tenant, upload_id)
         await self._check_parts(tenant, upload_id, plan)
@@ -148,7 +148,11 @@ class DirectUploads:
                 file = cast(BinaryIO, spool)
                 await self._read_parts(tenant, upload_id, plan, file)
                 record = await self._files.add(tenant, file, FileOptions(plan.series, plan.time))
-        except Unavailable:
+        except (
+            Unavailable,
+            TooLarge,
+            NotAllowed,
+        ):  # a quota may have room later, an operator may raise a limit
             raise
         except SegserveError:  # what is no file now will never be one
             await self._delete(tenant, upload_id)
