@@ -16,11 +16,12 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from segserve.errors import SegserveError, TenantDeleted, TooLarge
+from segserve.errors import NotAllowed, SegserveError, TenantDeleted, TooLarge
 from segserve.files import direct_uploads
 from segserve.files.direct_uploads import DirectUploads, PlannedUpload
 from segserve.identity.identity import LOCAL_IDENTITY, current_identity
 from segserve.store.object_store import ObjectStore, open_store
+from segserve.types import FileOptions
 from segserve.wire.rest.direct_uploads import add_routes
 from segserve_client import AsyncClient, Client, RetryPolicy
 from segserve_client.direct_uploads import UploadPart, UploadPlan, send_part
@@ -178,6 +179,10 @@ def test_the_client_of_python_sends_large_files_there(
             file_id = client.upload(other, on_progress=note).file_id
     assert file_id == hashlib.sha256(other).hexdigest()
     assert sent[-1] == len(other)
+    deadline = time.monotonic() + 60
+    while server.log.read_text().count("/complete") == before:  # it is written after the answer
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     assert server.log.read_text().count("/complete") == before + 1
 
 
@@ -240,6 +245,76 @@ def test_uploads_that_nobody_completes_expire(tmp_path: Path, monkeypatch: pytes
 def create_uploads(objects: ObjectStore) -> DirectUploads:
     unused: Any = None
     return DirectUploads(objects, unused, unused, allowed=True, max_bytes=1)
+
+
+def test_parts_that_come_after_the_end_of_their_upload_are_deleted(tmp_path: Path) -> None:
+    objects = open_store(f"file://{tmp_path}", tmp_path)
+    kept = ["t/uploads/bbbbbbbbbbbbbbbb/00001", "t/uploads/bbbbbbbbbbbbbbbb/record.json"]
+
+    async def follow() -> list[str]:
+        for name in ("t/uploads/aaaaaaaaaaaaaaaa/00001", *kept):
+            await objects.put(name, b"x")
+        task = asyncio.create_task(create_uploads(objects).expire())
+        while await objects.list("t/uploads/aaaaaaaaaaaaaaaa/"):
+            await asyncio.sleep(0.01)
+        task.cancel()
+        return sorted(stored.path for stored in await objects.list("t/"))
+
+    assert asyncio.run(asyncio.wait_for(follow(), 30)) == kept
+
+
+class RecordedQuota:
+    def __init__(self) -> None:
+        self.asked = list[int]()
+
+    async def check_room(self, tenant: str, nbytes: int, field: str) -> None:
+        self.asked.append(nbytes)
+
+
+def test_a_quota_counts_what_open_uploads_were_planned_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objects, quota = open_store(f"file://{tmp_path}", tmp_path), RecordedQuota()
+
+    async def sign(method: str, paths: list[str], lifetime: timedelta) -> list[str]:
+        return paths
+
+    monkeypatch.setattr(ObjectStore, "can_sign", True)
+    monkeypatch.setattr(objects, "sign", sign)
+    uploads = DirectUploads(objects, cast(Any, None), cast(Any, quota), allowed=True, max_bytes=100_000)
+
+    async def follow() -> None:
+        await uploads.begin("t", 50_000, None, FileOptions())
+        await uploads.begin("t", 7000, None, FileOptions())
+
+    asyncio.run(follow())
+    assert quota.asked == [50_000, 50_000, 57_000, 57_000]
+
+
+def test_uploads_that_begin_together_are_no_more_than_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objects, count = open_store(f"file://{tmp_path}", tmp_path), direct_uploads.MAX_OPEN_UPLOADS + 4
+
+    async def follow() -> list[str]:
+        barrier = asyncio.Barrier(count)
+
+        async def sign(method: str, paths: list[str], lifetime: timedelta) -> list[str]:
+            await barrier.wait()  # all were checked, and none has a record
+            return paths
+
+        monkeypatch.setattr(ObjectStore, "can_sign", True)
+        monkeypatch.setattr(objects, "sign", sign)
+        quota = cast(Any, RecordedQuota())
+        uploads = DirectUploads(objects, cast(Any, None), quota, allowed=True, max_bytes=100)
+        beginning = (uploads.begin("t", 1, None, FileOptions()) for _ in range(count))
+        begun = await asyncio.gather(*beginning, return_exceptions=True)
+        refused = [each for each in begun if isinstance(each, NotAllowed)]
+        stored = [each.path for each in await objects.list("t/")]
+        assert len(stored) == count - len(refused)
+        return stored
+
+    assert len(asyncio.run(asyncio.wait_for(follow(), 60))) <= direct_uploads.MAX_OPEN_UPLOADS
 
 
 @pytest.mark.parametrize("error", [TooLarge("It would exceed the quota."), TenantDeleted("t")])

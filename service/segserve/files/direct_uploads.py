@@ -11,6 +11,7 @@ import asyncio
 import re
 import secrets
 import time
+from collections import Counter
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from tempfile import SpooledTemporaryFile
@@ -37,6 +38,7 @@ EXPIRY_INTERVAL_S = 600.0
 # Of a tenant, that are not complete: what is sent to a URL can be refused only afterwards.
 MAX_OPEN_UPLOADS = 16
 SPOOL_BYTES = 1 << 20
+RECORD_ENDING = "/record.json"
 UPLOAD_ID = re.compile(r"[A-Za-z0-9_-]{16}")
 
 log = structlog.get_logger(__name__)
@@ -116,13 +118,7 @@ class DirectUploads:
                 field="size",
                 remedy="Send a smaller one, or ask the operator to raise SEGSERVE_MAX_FILE_MB.",
             )
-        waiting = await self._objects.list(object_paths.uploads(tenant))
-        if sum(stored.path.endswith("/record.json") for stored in waiting) >= MAX_OPEN_UPLOADS:
-            raise NotAllowed(
-                f"{MAX_OPEN_UPLOADS} uploads are open already.",
-                remedy="Complete or delete one; each of them expires after some hours.",
-            )
-        await self._quota.check_room(tenant, size + sum(stored.size for stored in waiting), field="size")
+        await self._check_room(tenant, size, 1)
         upload_id = secrets.token_urlsafe(12)
         plan = PlannedUpload(size, sha256, options.series, options.time, time.time())
         numbers = range(1, len(plan.part_sizes) + 1)
@@ -133,7 +129,36 @@ class DirectUploads:
             for index, (part_size, url) in enumerate(zip(plan.part_sizes, urls, strict=True))
         ]
         await self._objects.put(object_paths.upload_record(tenant, upload_id), orjson.dumps(asdict(plan)))
+        try:  # others may have begun meanwhile; nobody has the URLs yet
+            await self._check_room(tenant, 0, 0)
+        except SegserveError:
+            await self._delete(tenant, upload_id)
+            raise
         return BegunUpload(upload_id, parts, self._objects.upload_headers, plan.expires_at)
+
+    async def _check_room(self, tenant: str, size: int, uploads: int) -> None:
+        """Raise NotAllowed or TooLarge if so many bytes and uploads more than those that are open are too many.
+
+        An open upload counts with all that it was planned for, or with what has arrived where that is more.
+        """
+        folder = object_paths.uploads(tenant)
+        taken = Counter[str]()
+        records = list[str]()
+        for stored in await self._objects.list(folder):
+            taken[upload_of(stored.path, folder)] += stored.size
+            if stored.path.endswith(RECORD_ENDING):
+                records.append(stored.path)
+        if len(records) + uploads > MAX_OPEN_UPLOADS:
+            raise NotAllowed(
+                f"{MAX_OPEN_UPLOADS} uploads are open already.",
+                remedy="Complete or delete one; each of them expires after some hours.",
+            )
+        contents = await asyncio.gather(*map(self._objects.get, records))
+        for path, data in zip(records, contents, strict=True):
+            if data is not None:
+                upload_id = upload_of(path, folder)
+                taken[upload_id] = max(taken[upload_id], orjson.loads(data)["size"])
+        await self._quota.check_room(tenant, size + taken.total(), field="size")
 
     async def complete(self, tenant: str, upload_id: str) -> FileRecord:
         """Check and store what was uploaded, and return its record. The parts are gone then.
@@ -252,7 +277,17 @@ class DirectUploads:
         limit = time.time() - LIFETIME.total_seconds()
         listed = await self._objects.list(folder)
         # By its oldest object: parts that come late do not keep it.
-        old = [stored.path.removeprefix(folder) for stored in listed if stored.modified < limit]
-        for upload_id in sorted({path.partition("/")[0] for path in old}):
+        old = {upload_of(stored.path, folder) for stored in listed if stored.modified < limit}
+        # A record is there before anybody has a URL, and goes last. What comes without one came after its upload's end.
+        open_now = {
+            upload_of(stored.path, folder) for stored in listed if stored.path.endswith(RECORD_ENDING)
+        }
+        ended = {upload_of(stored.path, folder) for stored in listed} - open_now
+        for upload_id in sorted(old | ended):
             await self._delete(tenant, upload_id)
             log.info("upload expired", tenant=tenant, upload_id=upload_id)
+
+
+def upload_of(path: str, folder: str) -> str:
+    """Return the id of the upload that an object belongs to. folder: of all uploads of the tenant."""
+    return path.removeprefix(folder).partition("/")[0]
