@@ -94,6 +94,7 @@ def main() -> None:
     scenes, tuning_scenes = (
         [build_scene(image, STARTER_PREPROCESS) for image in images] for images in (training, tuning)
     )
+    del training, tuning  # the scenes hold all that is used
     drawn = [draw_scene(seed) for seed in tqdm(range(options.drawn), desc="drawing")]
     picker, steps = BalancedScenePicker(scenes, drawn), range(trainer.step, options.steps)
     windows = build_data_loader(

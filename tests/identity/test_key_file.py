@@ -27,7 +27,11 @@ def test_keys_come_back_as_they_were_written(tmp_path: Path, name: str) -> None:
     keys = make_keys()
     write_keys(tmp_path / name, keys)
     assert read_keys(tmp_path / name) == keys
-    assert read_keys(tmp_path / name)[1].identity.scopes == ALL_RIGHTS
+    with_end, without_end = read_keys(tmp_path / name)
+    assert without_end.identity.scopes == ALL_RIGHTS
+    assert without_end.identity.expires is None
+    assert keys[0].expires is not None
+    assert with_end.identity.expires == keys[0].expires.timestamp()
     if name.endswith("yaml"):
         assert yaml.safe_load((tmp_path / name).read_text())["keys"][0]["scopes"] == ["read", "segment"]
 

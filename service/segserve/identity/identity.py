@@ -15,7 +15,7 @@ class Identity:
     name: of the key, or the subject of the token; for the audit log.
     scopes: narrow what the role may do.
     key_id: of the key that was sent, empty without one.
-    expires: when the token or the login ends, in seconds since the epoch; None where nothing says so.
+    expires: when the key, the token or the login ends, in seconds since the epoch; None where nothing says so.
     """
 
     tenant: str

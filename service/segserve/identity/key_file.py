@@ -57,7 +57,8 @@ class KeyEntry(BaseModel):
 
     def to_key(self) -> Key:
         scopes = parse_scopes(self.scopes) if self.scopes else ALL_RIGHTS
-        identity = Identity(self.tenant, self.role, self.name, scopes, self.id)
+        expires = None if self.expires is None else self.expires.timestamp()
+        identity = Identity(self.tenant, self.role, self.name, scopes, self.id, expires)
         return Key(self.id, self.hash, identity, self.created, self.expires)
 
 
