@@ -200,7 +200,7 @@ class UploadNotFound(NotFound):
         super().__init__(
             f"There is no upload {quote(upload_id)}.",
             field="upload_id",
-            remedy="Begin another with POST /v1/files/uploads; each of them expires after some hours.",
+            remedy="Begin another with POST /v1/uploads; each of them expires after some hours.",
         )
 
 

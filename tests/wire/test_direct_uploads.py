@@ -61,7 +61,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 def begin(server: Server, content: bytes, **body: Any) -> dict[str, Any]:
-    answer = server.client.post("/v1/files/uploads", json={"size": len(content), **body})
+    answer = server.client.post("/v1/uploads", json={"size": len(content), **body})
     assert answer.status_code == 201, answer.text
     begun: dict[str, Any] = answer.json()
     return begun
@@ -74,7 +74,7 @@ def send(begun: dict[str, Any], content: bytes) -> None:
 
 
 def complete(server: Server, begun: dict[str, Any]) -> httpx.Response:
-    return server.client.post(f"/v1/files/uploads/{begun['upload_id']}/complete")
+    return server.client.post(f"/v1/uploads/{begun['upload_id']}/complete")
 
 
 def test_a_file_is_sent_probed_stored_and_fetched(server: Server, s3: S3Server, stack: bytes) -> None:
@@ -123,33 +123,33 @@ def test_a_part_that_is_missing_or_short_can_be_sent_again(server: Server, stack
 def test_an_upload_is_given_up(server: Server, s3: S3Server, stack: bytes) -> None:
     begun = begin(server, stack)
     send(begun, stack)
-    path = f"/v1/files/uploads/{begun['upload_id']}"
+    path = f"/v1/uploads/{begun['upload_id']}"
     assert server.client.delete(path).status_code == 204
     assert server.client.delete(path).status_code == 404
     assert not [stored for stored in s3.paths() if begun["upload_id"] in stored]
 
 
 def test_the_size_and_the_number_of_uploads_are_bounded(server: Server) -> None:
-    answer = server.client.post("/v1/files/uploads", json={"size": 5_000_000_000})
+    answer = server.client.post("/v1/uploads", json={"size": 5_000_000_000})
     assert answer.status_code == 413
     assert answer.json()["field"] == "size"
     begun = [begin(server, b"x") for _ in range(direct_uploads.MAX_OPEN_UPLOADS)]
-    assert server.client.post("/v1/files/uploads", json={"size": 1}).status_code == 403
+    assert server.client.post("/v1/uploads", json={"size": 1}).status_code == 403
     for each in begun:
-        server.client.delete(f"/v1/files/uploads/{each['upload_id']}")
+        server.client.delete(f"/v1/uploads/{each['upload_id']}")
 
 
 def test_a_large_file_has_several_parts(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    answer = server.client.post("/v1/files/uploads", json={"size": 300_000_000}).json()
+    answer = server.client.post("/v1/uploads", json={"size": 300_000_000}).json()
     assert [part["size"] for part in answer["parts"]] == [128_000_000, 128_000_000, 44_000_000]
     assert [part["offset"] for part in answer["parts"]] == [0, 128_000_000, 256_000_000]
     assert len({part["url"] for part in answer["parts"]}) == 3
-    server.client.delete(f"/v1/files/uploads/{answer['upload_id']}")
+    server.client.delete(f"/v1/uploads/{answer['upload_id']}")
 
 
 def test_a_service_without_signed_urls_says_where_to_send_files(tmp_path: Path) -> None:
     server = Server(tmp_path)
-    answer = server.client.post("/v1/files/uploads", json={"size": 1})
+    answer = server.client.post("/v1/uploads", json={"size": 1})
     assert answer.status_code == 403
     assert "POST /v1/files" in answer.json()["remedy"]
     server.stop()
@@ -215,7 +215,7 @@ def test_the_client_goes_to_the_service_where_there_are_no_signed_urls(
     monkeypatch.setattr("segserve_client.direct_uploads.MIN_BYTES", 1)
 
     def answer(request: httpx.Request) -> httpx.Response:
-        if request.url.path == "/v1/files/uploads":
+        if request.url.path == "/v1/uploads":
             return httpx.Response(405, json={"type": "urn:segserve:problem:not_allowed", "detail": "no"})
         return httpx.Response(201, json=json.loads(known))
 

@@ -37,9 +37,9 @@ PAGES: Rows = rows(
 )
 IMAGE_OPERATIONS = ("segment", "segment.png", "automatic", "similar", "semantic", "instances")
 API: Rows = {
-    **rows(Right.UPLOAD, "POST", "/v1/images", "/v1/files", "/v1/files/uploads"),
-    **rows(Right.UPLOAD, "POST", "/v1/files/uploads/{upload_id}/complete"),
-    **rows(Right.UPLOAD, "DELETE", "/v1/files/uploads/{upload_id}"),
+    **rows(Right.UPLOAD, "POST", "/v1/images", "/v1/files", "/v1/uploads"),
+    **rows(Right.UPLOAD, "POST", "/v1/uploads/{upload_id}/complete"),
+    **rows(Right.UPLOAD, "DELETE", "/v1/uploads/{upload_id}"),
     **rows(
         Right.READ,
         "GET",

@@ -43,7 +43,7 @@ def begin_upload(upload: Upload, series: str | None, time: int | None) -> Call[U
         parts = tuple(UploadPart(part["offset"], part["size"], part["url"]) for part in raw["parts"])
         return UploadPlan(raw["upload_id"], parts, raw["headers"])
 
-    return Call(Request("POST", "/v1/files/uploads", body=body, is_repeatable=False), parse)
+    return Call(Request("POST", "/v1/uploads", body=body, is_repeatable=False), parse)
 
 
 def is_not_offered(problem: Problem) -> bool:
@@ -58,5 +58,5 @@ def send_part(plan: UploadPlan, part: UploadPart, upload: Upload) -> Call[None]:
 
 
 def complete_upload(plan: UploadPlan) -> Call[answers.StoredFile]:
-    request = Request("POST", f"/v1/files/uploads/{plan.upload_id}/complete", is_repeatable=False)
+    request = Request("POST", f"/v1/uploads/{plan.upload_id}/complete", is_repeatable=False)
     return Call(request, lambda answer: answers.parse_file(answer.json()))

@@ -33,7 +33,7 @@ from segserve.wire.http.protocol import SURPLUS
 SAFE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 ID_HEADER = b"x-request-id"
 REJECTION_REASONS = {408: "body_timeout", 413: "too_large"}  # label of the metric, by status
-UPLOAD_PATH = re.compile(r"/v1/(images|files|files/[^/]+/labels|files/uploads/[^/]+/complete)")
+UPLOAD_PATH = re.compile(r"/v1/(images|files|files/[^/]+/labels|uploads/[^/]+/complete)")
 CLICK_PATH = re.compile(r"/v1/(images/[^/]+/)?segment(\.png)?")
 WATCHER_ENDINGS = ("/events", "/results")
 INTERNAL_ERROR = 500

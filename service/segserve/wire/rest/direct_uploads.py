@@ -1,4 +1,4 @@
-"""/v1/files/uploads and /v1/files/{file_id}/url: files that go straight to the object store and come from it."""
+"""/v1/uploads and /v1/files/{file_id}/url: files that go straight to the object store and come from it."""
 
 from dataclasses import asdict
 from typing import Annotated
@@ -16,13 +16,13 @@ from segserve.wire.schemas.examples import UPLOAD_ID
 from segserve.wire.schemas.files import BeginUploadIn, FileOut, SignedUrlOut, UploadOut
 
 UploadId = Annotated[
-    str, Path(description="as POST /v1/files/uploads answered it", max_length=128, examples=[UPLOAD_ID])
+    str, Path(description="as POST /v1/uploads answered it", max_length=128, examples=[UPLOAD_ID])
 ]
 
 
 def add_routes(api: FastAPI, service: Service) -> None:
     @api.post(
-        "/v1/files/uploads",
+        "/v1/uploads",
         summary="Begin an upload straight to the object store",
         status_code=201,
         response_model=UploadOut,
@@ -39,7 +39,7 @@ def add_routes(api: FastAPI, service: Service) -> None:
         return json_response(asdict(begun), 201)
 
     @api.post(
-        "/v1/files/uploads/{upload_id}/complete",
+        "/v1/uploads/{upload_id}/complete",
         summary="Complete an upload to the object store",
         status_code=201,
         response_model=FileOut,
@@ -53,7 +53,7 @@ def add_routes(api: FastAPI, service: Service) -> None:
         return json_response(file_to_json(record), 201)
 
     @api.delete(
-        "/v1/files/uploads/{upload_id}",
+        "/v1/uploads/{upload_id}",
         summary="Give up an upload to the object store",
         status_code=204,
         responses=problem_responses(404, 422, 503),
