@@ -1,15 +1,29 @@
 """/v1/usage: what tenants have used."""
 
+import re
 from datetime import date
 from typing import Annotated
 
 from fastapi import FastAPI, Query
 from fastapi.responses import Response
+from pydantic import BeforeValidator
 
 from segserve.app import Service
 from segserve.wire.operations.usage import ALL_TENANTS, read_usage
 from segserve.wire.rest.responses import json_response, problem_responses
 from segserve.wire.schemas.usage import UsageOut
+
+# pydantic takes numbers for dates too: as seconds since 1970.
+WRITTEN_DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+
+
+def check_written(day: object) -> object:
+    if isinstance(day, str) and not WRITTEN_DAY.fullmatch(day):
+        raise ValueError("a day is written as 2026-11-28")
+    return day
+
+
+Day = Annotated[date, BeforeValidator(check_written)]
 
 
 def add_routes(api: FastAPI, service: Service) -> None:
@@ -23,10 +37,10 @@ def add_routes(api: FastAPI, service: Service) -> None:
     )
     async def usage(
         first: Annotated[
-            date | None, Query(alias="from", description="first day in UTC; 30 days in all if left out")
+            Day | None, Query(alias="from", description="first day in UTC; 30 days in all if left out")
         ] = None,
         last: Annotated[
-            date | None, Query(alias="to", description="last day in UTC; today if left out")
+            Day | None, Query(alias="to", description="last day in UTC; today if left out")
         ] = None,
         tenant: Annotated[
             str | None,
