@@ -11,6 +11,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 import numpy as np
 import pytest
+import structlog
 from hypothesis import settings
 from PIL import Image
 
@@ -76,6 +77,13 @@ def _usual_priority() -> Iterator[None]:
     """A library that gives this process real-time priority gives it to all services that later tests start."""
     yield
     assert os.sched_getscheduler(0) == os.SCHED_OTHER
+
+
+@pytest.fixture(autouse=True)
+def _usual_logs() -> Iterator[None]:
+    """A command that runs in this process logs to the output of its test, which is closed after it."""
+    yield
+    structlog.reset_defaults()
 
 
 TESTS = Path(__file__).parent
