@@ -70,8 +70,9 @@ def test_pages_of_allowed_origins_may_call_the_api(public: Server) -> None:
     assert answer.headers["access-control-allow-origin"] == origin["origin"]
     assert answer.headers["cross-origin-resource-policy"] == "cross-origin"
     exposed = answer.headers["access-control-expose-headers"].split(", ")
+    rates = {"RateLimit", "RateLimit-Policy"}
     own = {"Segserve-Areas", "Segserve-Hints", "Segserve-Scale", "Segserve-Tiled"}
-    assert set(exposed) == {"ETag", "Server-Timing", "X-Request-ID", "Retry-After", *own}
+    assert set(exposed) == {"ETag", "Server-Timing", "X-Request-ID", "Retry-After", *rates, *own}
     preflight = {
         **origin,
         "access-control-request-method": "POST",
