@@ -8,9 +8,10 @@ from pathlib import Path
 import structlog
 
 from segserve.errors import BadInput, Unauthenticated
+from segserve.file_version import read_file_version
 from segserve.identity.identity import Identity
 from segserve.identity.key import PREFIX, Key, has_secret, split_key
-from segserve.identity.key_file import Version, read_keys, read_version
+from segserve.identity.key_file import read_keys
 
 # How often the file is looked at. A key that is revoked there is refused after so long.
 CHECK_INTERVAL_S = 1.0
@@ -28,7 +29,7 @@ class KeyAuthenticator:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._version = self._read_version()
+        self._version = read_file_version(path)
         self._set(read_keys(path))
 
     def recognises(self, credential: str) -> bool:
@@ -57,7 +58,7 @@ class KeyAuthenticator:
 
     def reload(self) -> None:
         """Read the file if it has changed. Blocks."""
-        version = self._read_version()
+        version = read_file_version(self._path)
         if version == self._version:
             return
         self._version = version
@@ -70,9 +71,3 @@ class KeyAuthenticator:
 
     def _set(self, keys: Sequence[Key]) -> None:
         self._keys = {key.id: key for key in keys}
-
-    def _read_version(self) -> Version | None:
-        try:
-            return read_version(self._path)
-        except OSError:  # `read_keys` says why
-            return None

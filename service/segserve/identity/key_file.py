@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import orjson
 import yaml
@@ -68,21 +68,6 @@ class KeyEntries(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     keys: list[KeyEntry]
-
-
-class Version(NamedTuple):
-    """What differs between two states of a file. Kubernetes puts another file behind the same name, by a link."""
-
-    device: int
-    inode: int
-    modified_ns: int
-    size: int
-
-
-def read_version(path: Path) -> Version:
-    """Return the version of a file. Links are followed. Blocks. Raises OSError."""
-    status = path.stat()
-    return Version(status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
 
 
 def read_keys(path: Path) -> list[Key]:

@@ -1,4 +1,7 @@
-"""What each tenant may store and for how long: defaults for all, and a YAML file that is read again when it changes."""
+"""Policies: how much each tenant may store and for how long.
+
+There are defaults for all, and a YAML file that is read again when it changes.
+"""
 
 import time
 from dataclasses import dataclass
@@ -11,6 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from segserve.errors import BadInput
+from segserve.file_version import FileVersion, read_file_version
 from segserve.identity.tenant_name import check_tenant_name
 from segserve.types import DEFAULT_TENANT, MB
 
@@ -89,10 +93,10 @@ class TenantPolicies:
     def __init__(self, defaults: TenantPolicy = TenantPolicy(), path: Path | None = None) -> None:
         self._settings_defaults, self._path = defaults, path
         self._defaults, self._by_tenant = defaults, dict[str, TenantPolicy]()
-        self._stamp: tuple[int, int, int] | None = None
+        self._version: FileVersion | None = None
         self._checked_at = 0.0
         if path is not None:
-            self._stamp = stamp_of(path)
+            self._version = read_file_version(path)
             self._read(path)
 
     def get(self, tenant: str) -> TenantPolicy:
@@ -109,10 +113,10 @@ class TenantPolicies:
         if self._path is None or time.monotonic() - self._checked_at < CHECK_INTERVAL_S:
             return
         self._checked_at = time.monotonic()
-        stamp = stamp_of(self._path)
-        if stamp == self._stamp:
+        version = read_file_version(self._path)
+        if version == self._version:
             return
-        self._stamp = stamp
+        self._version = version
         try:
             self._read(self._path)
             log.info("tenants file read", tenants=len(self._by_tenant))
@@ -138,15 +142,6 @@ class TenantPolicies:
         self._by_tenant = {
             name: (entry or PolicyEntry()).complete(self._defaults) for name, entry in content.tenants.items()
         }
-
-
-def stamp_of(path: Path) -> tuple[int, int, int] | None:
-    """Return what changes when a file does, also where a ConfigMap's link points elsewhere; None: it is not there."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return stat.st_mtime_ns, stat.st_ino, stat.st_size
 
 
 def bad_file(reason: str) -> BadInput:

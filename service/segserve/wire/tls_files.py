@@ -3,17 +3,16 @@
 Renewed certificates then need no restart, and no connection is dropped: those that are open keep what they began with.
 """
 
-import os
 import ssl
 import threading
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
 from segserve.errors import BadInput
+from segserve.file_version import FileVersion, read_file_version
 from segserve.settings import Settings
 
 # How often the files are looked at, at most: a handshake in between takes what was read last.
@@ -59,17 +58,12 @@ class CertificateFiles:
             )
         self.cert_path, self.key_path, self.ca_path, self._names = cert, key, ca, names
         self._lock, self._next_check = threading.Lock(), 0.0
-        self._seen = self._stat()
+        self._seen = self._read_versions()
         self._current = self._read(version=1)
 
-    def _stat(self) -> list[tuple[int, int, int]]:
-        """Return what changes when a file is written or replaced. Links are followed; files may be missing."""
-        seen = list[tuple[int, int, int]]()
-        for path in (self.cert_path, self.key_path, self.ca_path):
-            with suppress(OSError):
-                status = None if path is None else os.stat(path)
-                seen.append((status.st_mtime_ns, status.st_size, status.st_ino) if status else (0, 0, 0))
-        return seen
+    def _read_versions(self) -> list[FileVersion | None]:
+        paths = (self.cert_path, self.key_path, self.ca_path)
+        return [None if path is None else read_file_version(path) for path in paths]
 
     def current(self) -> Certificates:
         """Return the newest contents that fit together. Blocks for as long as small files take to read."""
@@ -80,7 +74,7 @@ class CertificateFiles:
             return self._current
 
     def _read_again(self) -> None:
-        seen = self._stat()
+        seen = self._read_versions()
         if seen == self._seen:
             return
         try:
