@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 
+from starlette.types import Scope
+
 from segserve.current_client import Client
 from segserve.identity.identity import LOCAL_IDENTITY, Identity
 
@@ -32,6 +34,12 @@ def client_of_address(address: str | None) -> str:
             return str(parsed.ipv4_mapped)
         return str(IPv6Network((parsed, CLIENT_IPV6_PREFIX), strict=False))
     return str(parsed)
+
+
+def client_of_scope(scope: Scope) -> str:
+    """Return the client that sends a request, as `client_of_address` names it."""
+    address = scope.get("client")
+    return client_of_address(address[0] if address else None)
 
 
 def find_client(identity: Identity, address: str) -> Client:

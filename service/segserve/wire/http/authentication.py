@@ -18,7 +18,7 @@ from segserve.identity.grants import Grants
 from segserve.identity.identity import ANONYMOUS, Identity, current_identity
 from segserve.identity.rights import Right, list_names
 from segserve.metrics import Metrics
-from segserve.wire.client_address import client_of_address
+from segserve.wire.client_address import client_of_scope
 from segserve.wire.http.browser_access import find_browser_identity
 from segserve.wire.http.problems import error_to_response
 from segserve.wire.route_rights import OPEN, ROUTE_RIGHTS
@@ -105,9 +105,7 @@ class Authentication:
             identity = await find_browser_identity(scope, self._grants)
             if identity is not None:
                 return identity
-        address = scope.get("client")
-        client = client_of_address(address[0] if address else None)
-        return await self._authenticators.authenticate(credential, client)
+        return await self._authenticators.authenticate(credential, client_of_scope(scope))
 
 
 def compile_paths(templates: Iterable[str]) -> re.Pattern[str]:

@@ -26,7 +26,7 @@ from segserve.wire.audited_routes import (
     find_action,
     pick_ids,
 )
-from segserve.wire.client_address import client_of_address, find_client
+from segserve.wire.client_address import client_of_scope, find_client
 from segserve.wire.http.problems import MEDIA_TYPE, error_to_response, problem_response, read_code
 from segserve.wire.http.protocol import SURPLUS
 
@@ -229,8 +229,7 @@ class InFlightLimit:
         if scope.get("state", {}).get(SURPLUS):
             await self._refuse_connection(scope, receive, send)
             return
-        address = scope.get("client")
-        identity, network = current_identity.get(), client_of_address(address[0] if address else None)
+        identity, network = current_identity.get(), client_of_scope(scope)
         client = find_client(identity, network)
         current_client.set(client)
         limit = self._limits[kind]

@@ -7,7 +7,7 @@ from fastapi.responses import Response
 
 from segserve.app import Service
 from segserve.identity.identity import Identity, current_identity
-from segserve.wire.client_address import client_of_address
+from segserve.wire.client_address import client_of_scope
 from segserve.wire.http.browser_access import delete_login_cookie, set_login_cookie
 from segserve.wire.http.request_body import json_body_schema, read_json
 from segserve.wire.rest.responses import json_response, problem_responses
@@ -50,7 +50,7 @@ def add_routes(api: FastAPI, service: Service) -> None:
         body = await read_json(request, LoginIn)
         if service.authenticators is None or service.grants is None:
             return json_response(describe(current_identity.get(), None))
-        client = client_of_address(request.client.host if request.client else None)
+        client = client_of_scope(request.scope)
         identity = await service.authenticators.authenticate(body.key, client)
         current_identity.set(identity)  # the audit log says who logged in
         login, expires = await service.grants.create_login(identity, service.settings.login_max_s)

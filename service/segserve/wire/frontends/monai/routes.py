@@ -14,7 +14,7 @@ from fastapi.responses import PlainTextResponse, Response, StreamingResponse
 from segserve import __version__
 from segserve.errors import BadInput, NotAllowed, NotFound
 from segserve.identity.identity import current_identity
-from segserve.wire.client_address import client_of_address
+from segserve.wire.client_address import client_of_scope
 from segserve.wire.frontends.frontend import FrontendParts
 from segserve.wire.frontends.json_body import parse_json
 from segserve.wire.frontends.monai.batch import Batches, Images
@@ -288,7 +288,7 @@ class MonaiRoutes:
             return json_answer({"access_token": None, "token_type": None})
         async with request.form(max_files=0, max_fields=MAX_LOGIN_FIELDS) as form:
             key = form.get("password") or form.get("username")
-        client = client_of_address(request.client.host if request.client else None)
+        client = client_of_scope(request.scope)
         token = key if isinstance(key, str) else None
         # The audit log says who logged in.
         current_identity.set(await self._service.authenticators.authenticate(token, client))
