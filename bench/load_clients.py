@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import httpx
 import numpy as np
 from PIL import Image
+from tests.drawn_discs import draw_discs
 from tests.serving import Server
 
 from bench import real_weights
@@ -39,14 +40,7 @@ def draw_image(rng: np.random.Generator) -> bytes:
         part = photograph[top : top + IMAGE_PX, left : left + IMAGE_PX]
         Image.fromarray(part).save(file, "PNG")
         return file.getvalue()
-    y, x = np.mgrid[:IMAGE_PX, :IMAGE_PX]
-    values = rng.normal(20, 5, (IMAGE_PX, IMAGE_PX))
-    for _ in range(12):
-        (cx, cy), r = rng.uniform(0, IMAGE_PX, 2), rng.uniform(6, 20)
-        values += 120 * ((x - cx) ** 2 + (y - cy) ** 2 < r * r)
-    file = io.BytesIO()
-    Image.fromarray(values.clip(0, 255).astype(np.uint8)).save(file, "PNG")
-    return file.getvalue()
+    return draw_discs(rng, IMAGE_PX)
 
 
 @dataclass

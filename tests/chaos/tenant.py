@@ -1,6 +1,5 @@
 """A tenant under chaos: it uploads, clicks and runs a batch job, and checks all that it is answered."""
 
-import io
 import random
 import threading
 import time
@@ -11,9 +10,9 @@ from uuid import uuid4
 
 import httpx
 import numpy as np
-from PIL import Image
 
 from tests.chaos.deployment import Story
+from tests.drawn_discs import draw_discs
 from tests.serving import Server
 
 EDGE_PX = 256
@@ -24,18 +23,6 @@ ASK_PAUSE_S = 0.3
 JOB_TIMEOUT_S = 300.0
 
 Point = tuple[int, int]
-
-
-def draw_image(rng: np.random.Generator) -> bytes:
-    """Return a PNG with bright discs on dark noise, another one each time."""
-    y, x = np.mgrid[:EDGE_PX, :EDGE_PX]
-    values = rng.normal(20, 5, (EDGE_PX, EDGE_PX))
-    for _ in range(12):
-        (cx, cy), radius = rng.uniform(0, EDGE_PX, 2), rng.uniform(6, 20)
-        values += 120 * ((x - cx) ** 2 + (y - cy) ** 2 < radius * radius)
-    file = io.BytesIO()
-    Image.fromarray(values.clip(0, 255).astype(np.uint8)).save(file, "PNG")
-    return file.getvalue()
 
 
 class Tenant:
@@ -85,7 +72,7 @@ class Tenant:
 
     def upload(self, count: int) -> None:
         for _ in range(count):
-            files = {"file": ("discs.png", draw_image(self._rng))}
+            files = {"file": ("discs.png", draw_discs(self._rng, EDGE_PX))}
             answer = self.send_until_answered("POST", "/v1/images", files=files)
             self.image_ids.append(answer.json()["image_id"])
 
@@ -120,7 +107,10 @@ class Tenant:
             try:
                 if self._random.random() < 0.05:
                     files = {
-                        "file": ("discs.png", draw_image(np.random.default_rng(self._random.getrandbits(32))))
+                        "file": (
+                            "discs.png",
+                            draw_discs(np.random.default_rng(self._random.getrandbits(32)), EDGE_PX),
+                        )
                     }
                     self.send("POST", "/v1/images", files=files)
                 else:

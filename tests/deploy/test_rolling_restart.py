@@ -5,7 +5,6 @@ before the next one starts, which is harder than what a Deployment does: that st
 """
 
 import asyncio
-import io
 import json
 import random
 import shutil
@@ -23,12 +22,12 @@ import grpc
 import httpx
 import numpy as np
 import pytest
-from PIL import Image
 
 from segserve.v1 import segmentation_pb2, segmentation_pb2_grpc
 from tests.conftest import ExternalRedis
 from tests.deploy.kubernetes_manifests import environment, overlay
 from tests.deploy.test_balancer import find_free_port, write_config
+from tests.drawn_discs import draw_discs
 from tests.serving import Encoder, Process, Server, Worker
 
 ANNOTATORS = 32
@@ -195,18 +194,6 @@ class Observations:
             self.failures.append(f"another mask than before for {key}")
 
 
-def draw_image(rng: np.random.Generator) -> bytes:
-    """Return a PNG of bright discs, another one each time."""
-    y, x = np.mgrid[:IMAGE_PX, :IMAGE_PX]
-    values = rng.normal(20, 5, (IMAGE_PX, IMAGE_PX))
-    for _ in range(12):
-        (cx, cy), r = rng.uniform(0, IMAGE_PX, 2), rng.uniform(6, 20)
-        values += 120 * ((x - cx) ** 2 + (y - cy) ** 2 < r * r)
-    file = io.BytesIO()
-    Image.fromarray(values.clip(0, 255).astype(np.uint8)).save(file, "PNG")
-    return file.getvalue()
-
-
 class Annotator:
     """`Annotator` uploads an image, clicks on it and thinks. Like a browser, it tries nothing twice."""
 
@@ -233,7 +220,7 @@ class Annotator:
                     )
 
     async def _annotate_image(self, client: httpx.AsyncClient, stub: Any, done: asyncio.Event) -> None:
-        answer = await client.post("/v1/images", files={"file": draw_image(self._rng)})
+        answer = await client.post("/v1/images", files={"file": draw_discs(self._rng, IMAGE_PX)})
         if answer.status_code != 201:
             self._observations.failures.append(f"upload: {answer.status_code} {answer.text}")
             await asyncio.sleep(THINK_S)
