@@ -80,7 +80,10 @@ class UploadPart:
 
 @dataclass(frozen=True)
 class BegunUpload:
-    """What a client needs to send its file. headers: that each PUT must have. expires_at: seconds since the epoch."""
+    """Addresses that a client sends its file to.
+
+    headers: that each PUT must have. expires_at: seconds since the epoch.
+    """
 
     upload_id: str
     parts: list[UploadPart]
@@ -173,12 +176,8 @@ class DirectUploads:
                 file = cast(BinaryIO, spool)
                 await self._read_parts(tenant, upload_id, plan, file)
                 record = await self._files.add(tenant, file, FileOptions(plan.series, plan.time))
-        except (
-            Unavailable,
-            TooLarge,
-            NotAllowed,
-        ):  # a quota may have room later, an operator may raise a limit
-            raise
+        except (Unavailable, TooLarge, NotAllowed):
+            raise  # a quota may have room later, an operator may raise a limit
         except SegserveError:  # what is no file now will never be one
             await self._delete(tenant, upload_id)
             raise
@@ -276,14 +275,16 @@ class DirectUploads:
         folder = object_paths.uploads(tenant)
         limit = time.time() - LIFETIME.total_seconds()
         listed = await self._objects.list(folder)
-        # By its oldest object: parts that come late do not keep it.
-        old = {upload_of(stored.path, folder) for stored in listed if stored.modified < limit}
+        all_ids, old, with_record = set[str](), set[str](), set[str]()
+        for stored in listed:
+            upload_id = upload_of(stored.path, folder)
+            all_ids.add(upload_id)
+            if stored.modified < limit:  # its oldest object: parts that come late do not keep it
+                old.add(upload_id)
+            if stored.path.endswith(RECORD_ENDING):
+                with_record.add(upload_id)
         # A record is there before anybody has a URL, and goes last. What comes without one came after its upload's end.
-        open_now = {
-            upload_of(stored.path, folder) for stored in listed if stored.path.endswith(RECORD_ENDING)
-        }
-        ended = {upload_of(stored.path, folder) for stored in listed} - open_now
-        for upload_id in sorted(old | ended):
+        for upload_id in sorted(old | (all_ids - with_record)):
             await self._delete(tenant, upload_id)
             log.info("upload expired", tenant=tenant, upload_id=upload_id)
 
