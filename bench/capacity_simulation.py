@@ -24,7 +24,7 @@ Process = Generator[Any, Any, None]
 
 @dataclass(frozen=True)
 class Costs:
-    """What one model costs, in CPU seconds of one core, and in bytes.
+    """Costs of one model, in CPU seconds of one core, and in bytes.
 
     click_s: a click on an embedding that is held, all of the service together. client_s: the same at the client, where
     it is on the same cores. upload_s: an upload. fetch_s: to fetch an embedding from Redis and prepare it. encode_s: an

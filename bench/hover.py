@@ -40,7 +40,7 @@ ADDRESS = re.compile(r"answers at (http://\S+)")
 
 @dataclass
 class Answers:
-    """What the pointers got. seconds: from when each answer was due to be asked for."""
+    """Answers that the pointers got. seconds: from when each answer was due to be asked for."""
 
     seconds: list[float] = field(default_factory=list)
     refused: int = 0

@@ -330,7 +330,7 @@ OTHER_TENANTS = "_other"
 
 
 class UsageMetrics:
-    """What each tenant uses.
+    """Usage of each tenant.
 
     Only tenants that `name_tenants` names have a label of their own; the others share one, however many there are.
     What was counted by day is for `take_counts`, of every tenant by itself.

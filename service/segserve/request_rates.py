@@ -47,7 +47,7 @@ class RateCounts(Protocol):
 
 @dataclass(frozen=True)
 class RateUsage:
-    """What is left of a rate, for the headers RateLimit-Policy and RateLimit.
+    """The rest of a rate, for the headers RateLimit-Policy and RateLimit.
 
     policy: its name. quota: requests in `window_s` seconds. left: about how many more. reset_s: until there are more.
     """
@@ -61,7 +61,7 @@ class RateUsage:
 
 @dataclass
 class Tokens:
-    """What a replica knows of one key, or address, and one rate.
+    """The tokens that a replica holds for one key, or address, and one rate.
 
     held: requests that were counted already, and have not come yet.
     left: requests that were left when the counts were looked at.

@@ -66,7 +66,7 @@ class Priority(StrEnum):
 
 
 class UsageKind(StrEnum):
-    """What is counted of each tenant, and by day."""
+    """Kinds of use that are counted for each tenant, and by day."""
 
     ENCODED_IMAGES = (
         "encoded_images"  # images, frames, slices, tiles and windows that went through an encoder
@@ -81,7 +81,7 @@ class UsageKind(StrEnum):
 
 
 class AccessRole(StrEnum):
-    """What an identity may do.
+    """Roles of identities, which say what they may do.
 
     ANNOTATOR: upload, click, label, run jobs on what it uploaded. BATCH: the same, behind annotators. OPERATOR:
     everything, for every tenant. METRICS: read metrics.

@@ -1,4 +1,4 @@
-"""What commands write to the audit log: who has changed keys or tenants on this machine."""
+"""Audit lines of commands: who has changed keys or tenants on this machine."""
 
 import getpass
 

@@ -1,4 +1,4 @@
-"""What an encoder does, counted for the tenant whose image it is."""
+"""Usage of an encoder, counted for the tenant whose image it is."""
 
 from segserve.encode.encode_request import Encoder, EncodeRequest
 from segserve.metrics import Metrics

@@ -7,7 +7,7 @@ from segserve.types import AccessRole
 
 
 class Right(Flag):
-    """What a request needs its sender to be allowed. The lower-case names are the scopes of keys and tokens."""
+    """Rights that a request needs its sender to have. The lower-case names are the scopes of keys and tokens."""
 
     READ = auto()  # look at models, and at the tenant's images, files, jobs and results
     UPLOAD = auto()  # store images and files

@@ -1,4 +1,4 @@
-"""What tenants have used, by day, in the jobs' Redis, which is durable: losing the cache loses none of it."""
+"""Usage of tenants, by day, in the jobs' Redis, which is durable: losing the cache loses none of it."""
 
 import asyncio
 import secrets

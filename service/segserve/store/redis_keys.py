@@ -55,12 +55,12 @@ def reserved(tenant: str) -> str:
 
 
 def deleting(tenant: str) -> str:
-    """What the replica that deletes a tenant leads."""
+    """The lead of the replica that deletes a tenant."""
     return f"{PREFIX}:deletions:{tenant}"
 
 
 def patterns_of_tenant(tenant: str) -> tuple[str, ...]:
-    """What all keys of a tenant match, here and among the jobs' keys, and no other tenant's."""
+    """Patterns that all keys of a tenant match, here and among the jobs' keys, and no other tenant's."""
     return f"{PREFIX}:{tenant}:*", f"{PREFIX}:{{{tenant}/*", f"{PREFIX}:{{{tenant}}}:*"
 
 

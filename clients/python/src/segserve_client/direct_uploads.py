@@ -27,7 +27,7 @@ class UploadPart:
 
 @dataclass(frozen=True)
 class UploadPlan:
-    """Where the parts of a file go. headers: that each PUT must have."""
+    """Addresses of the parts of a file. headers: that each PUT must have."""
 
     upload_id: str
     parts: tuple[UploadPart, ...]

@@ -94,7 +94,7 @@ class Transport:
 
     @property
     def headers(self) -> httpx.Headers:
-        """Of every request."""
+        """Return the headers of every request."""
         return self._http.headers
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What browsers send in place of a key: the cookie of a login, and links.
+"""Credentials that browsers send in place of a key: the cookie of a login, and links.
 
 A browser sends the cookie by itself, also where another page makes it call us. So it counts only for requests of our
 own pages: it is SameSite=Strict, and Sec-Fetch-Site or Origin, which no page can change, must say so (CSRF).

@@ -1,4 +1,4 @@
-"""What tenants have used, day by day."""
+"""Usage of tenants, day by day."""
 
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta

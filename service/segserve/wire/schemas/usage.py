@@ -4,7 +4,7 @@ from pydantic import BaseModel, Field
 
 
 class UsageAmounts(BaseModel):
-    """What was used."""
+    """Amounts of use."""
 
     encoded_images: int = Field(
         description="images, frames, slices, tiles and windows that were encoded; not those whose embedding was there"
@@ -19,14 +19,14 @@ class UsageAmounts(BaseModel):
 
 
 class UsageDayOut(UsageAmounts):
-    """What was used on a day."""
+    """Use on a day."""
 
     day: str = Field(description="in UTC, such as 2026-11-28")
     stored_bytes: int | None = Field(description="what was stored when that was last measured on this day")
 
 
 class TenantUsageOut(BaseModel):
-    """What a tenant used."""
+    """Use by a tenant."""
 
     tenant: str = Field(description="the name of the tenant")
     total: UsageAmounts = Field(description="the sums of all days")
@@ -34,7 +34,7 @@ class TenantUsageOut(BaseModel):
 
 
 class UsageOut(BaseModel):
-    """What tenants used from a day to a day."""
+    """Use by tenants from a day to a day."""
 
     first_day: str = Field(description="in UTC, such as 2026-11-01")
     last_day: str = Field(description="in UTC; it is among them")
