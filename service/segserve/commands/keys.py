@@ -13,7 +13,7 @@ from segserve.commands.audit import audit
 from segserve.errors import BadInput, quote
 from segserve.identity.identity import Identity
 from segserve.identity.key import Key, create_key, now
-from segserve.identity.key_file import change_keys, read_keys
+from segserve.identity.key_file import KEY_NAME, change_keys, read_keys
 from segserve.identity.rights import ALL_RIGHTS, list_names, parse_scopes
 from segserve.identity.tenant_name import check_tenant_name
 from segserve.models.model_tables import print_table
@@ -30,7 +30,6 @@ KeyName = Annotated[str, typer.Argument(help="Id or name of a key. After a rotat
 
 DURATION = re.compile(r"(\d{1,6})([smhd])")
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-NAME = re.compile(r"[^\x00-\x1f\x7f]{1,100}")
 
 
 def resolve_file(path: Path | None) -> Path:
@@ -108,7 +107,7 @@ def add(
 ) -> None:
     """Add a key, and print it. It cannot be shown again: only its hash is kept."""
     path = resolve_file(file)
-    if not NAME.fullmatch(name):
+    if not re.fullmatch(KEY_NAME, name):
         raise BadInput("The name cannot be used.", remedy="Take 1 to 100 characters, no line breaks.")
     check_tenant_name(tenant, "--tenant")
     end = None if expires is None else now() + parse_duration(expires, "--expires")

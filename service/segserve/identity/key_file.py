@@ -21,7 +21,8 @@ from segserve.identity.tenant_name import NAME_RULE, is_tenant_name
 from segserve.types import AccessRole
 
 YAML_SUFFIXES = (".yaml", ".yml")
-MAX_NAME = 100
+# Names of keys: one line, as it is in logs and tables.
+KEY_NAME = r"[^\x00-\x1f\x7f]{1,100}"
 # 100,000 keys; a larger file is none.
 MAX_FILE_BYTES = 32 << 20
 FIELD = "keys_file"
@@ -48,7 +49,7 @@ class KeyEntry(BaseModel):
 
     id: str = Field(pattern=r"^[0-9A-Za-z-]{1,64}$")
     hash: str = Field(pattern=r"^[0-9a-f]{64}$")
-    name: str = Field(pattern=rf"^[^\x00-\x1f\x7f]{{1,{MAX_NAME}}}$")
+    name: str = Field(pattern=f"^{KEY_NAME}$")
     tenant: Annotated[str, AfterValidator(check_tenant)]
     role: AccessRole
     scopes: Annotated[list[str], AfterValidator(check_scopes)] = []
