@@ -269,10 +269,10 @@ class Settings(BaseSettings):
         description="clicks decoded at the same time; all cores if left out, at least 2",
     )
     decode_target_ms: float = Field(
-        20.0,
+        30.0,
         ge=0,
-        description="while clicks take longer than this to decode, waiting included, fewer are accepted"
-        " at once: two to eight for each of decode_workers",
+        description="while clicks take longer than this, and more than three times as long as their decoding, fewer are"
+        " accepted at once: two to seven for each of decode_workers",
     )
 
     # Encoding.

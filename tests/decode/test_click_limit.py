@@ -57,6 +57,22 @@ def test_the_limit_shrinks_while_answers_are_late_and_grows_back(clock: Clock, t
     assert count_slots(limit) == MAX_SLOTS_PER_THREAD * threads
 
 
+def test_an_answer_that_was_decoded_for_long_is_late_only_if_it_waited_longer(clock: Clock) -> None:
+    """As clicks on a large model are: each takes longer than the target."""
+    limit = ClickLimit(2, 0.03, Metrics())
+
+    def decode(seconds: float, waiting: float) -> None:
+        for _ in range(100):
+            with limit.slot(1) as decoding:
+                clock.now += seconds + waiting
+                decoding.append(seconds)
+
+    decode(0.2, waiting=0.3)
+    assert count_slots(limit) == 2 * MAX_SLOTS_PER_THREAD
+    decode(0.2, waiting=0.5)
+    assert count_slots(limit) == 2 * MIN_SLOTS_PER_THREAD
+
+
 def test_many_prompts_may_take_many_times_as_long(clock: Clock) -> None:
     limit = ClickLimit(2, 0.03, Metrics())
     answer(limit, clock, 1.0, prompts=100, times=50)

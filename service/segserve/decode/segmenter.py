@@ -126,14 +126,17 @@ class PromptSegmenter:
             image = await self._embeddings.get_prepared(tenant, image_id, model, timings, region=region)
 
             def decode(prompt: Prompt) -> list[tuple[Candidate, Rendered]]:
+                decode_start = time.perf_counter()
                 candidates = decode_prompt(model, image, prompt, multimask, select, timings, raw=raw)
                 if region is not None:
                     candidates = [large_images.move_to_image(c, region, extent.size) for c in candidates]
                 with timings.stage("format"):
-                    return [(candidate, render(candidate)) for candidate in candidates]
+                    answer = [(candidate, render(candidate)) for candidate in candidates]
+                decoding.append(time.perf_counter() - decode_start)
+                return answer
 
             region_prompts = [item.prompt for item in placed if item.region == region]
-            with self._click_limit.slot(sum(count_clicks(prompt) for prompt in region_prompts)):
+            with self._click_limit.slot(sum(count_clicks(prompt) for prompt in region_prompts)) as decoding:
                 return await self._run_all(decode, region_prompts)
 
         by_region = {region: iter(await decode_region(region)) for region in dict.fromkeys(regions)}
