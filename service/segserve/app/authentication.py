@@ -7,12 +7,16 @@ from segserve.identity.identity import Identity
 from segserve.identity.key_authenticator import KeyAuthenticator
 from segserve.identity.oidc import TokenAuthenticator
 from segserve.settings import Settings
+from segserve.store.failure_counts import RedisFailureCounts
 from segserve.store.object_store import ObjectStore
+from segserve.store.rate_counts import RedisRateCounts
 from segserve.store.signing_secret import SigningSecret
 
 
-def create_authenticators(settings: Settings) -> Authenticators | None:
+def create_authenticators(settings: Settings, counts: RedisRateCounts | None) -> Authenticators | None:
     """Return what finds out who sends a request; None where no keys are asked for. Blocks.
+
+    counts: what replicas share; None counts failed logins in this process alone.
 
     Raises BadInput for a key file that cannot be read, and MissingDependency for issuers without what reads tokens.
     """
@@ -22,7 +26,9 @@ def create_authenticators(settings: Settings) -> Authenticators | None:
     if settings.oidc_issuers:
         documents = IssuerDocuments(settings.oidc_issuers)
         authenticators.append(TokenAuthenticator(settings.oidc_issuers, documents.fetch))
-    return Authenticators(authenticators) if authenticators else None
+    if not authenticators:
+        return None
+    return Authenticators(authenticators, None if counts is None else RedisFailureCounts(counts))
 
 
 def create_grants(

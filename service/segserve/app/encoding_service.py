@@ -59,8 +59,6 @@ class EncodingService:
         self.metrics = Metrics()
         self.audit = AuditLog(settings.audit_log)
         self.request_limits = RequestLimits(settings, self.metrics)
-        # None: no keys are asked for.
-        self.authenticators = create_authenticators(settings)
         self.read_pool = FairExecutor(settings.decode_workers, "read")  # apart from clicks: uploads are slow
         # For all that this process and its readers decode: uploads, images to encode, images and files of jobs.
         self.image_memory = MemoryBudget(
@@ -75,11 +73,13 @@ class EncodingService:
         )
         self.storage = Storage(settings, self.read_pool, self.image_memory, self.tenant_policies)
         self.cache = self.storage.cache
-        # Clients of the API have rates. The API is the client of the other processes.
-        has_rates = settings.has_rates and role is Role.API
+        # Clients of the API have rates, and guess keys. The API is the client of the other processes.
+        has_counts = (settings.has_rates or settings.asks_for_keys) and role is Role.API
         self._rate_counts = (
-            RedisRateCounts(self.storage.cache_url, settings.redis_timeout_s) if has_rates else None
+            RedisRateCounts(self.storage.cache_url, settings.redis_timeout_s) if has_counts else None
         )
+        # None: no keys are asked for.
+        self.authenticators = create_authenticators(settings, self._rate_counts)
         self.request_rates = RequestRates(settings, self.metrics, self._rate_counts)
         self.registry = self._open_registry(encodes=encoder is None)
         self.encoder = CountedEncoder(encoder or self._create_encoder(), self.metrics)

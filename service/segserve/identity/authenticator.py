@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from segserve.errors import Unauthenticated
-from segserve.identity.failure_limit import FailureLimit
+from segserve.identity.failure_limit import FailureCounts, FailureLimit
 from segserve.identity.identity import Identity
 
 
@@ -28,11 +28,16 @@ class Authenticator(Protocol):
 
 
 class Authenticators:
-    """`Authenticators` asks the first of several that recognises a credential, and slows down who guesses."""
+    """`Authenticators` asks the first of several that recognises a credential, and slows down who guesses.
 
-    def __init__(self, authenticators: Sequence[Authenticator]) -> None:
+    failures: what all replicas have counted; None counts in this process alone.
+    """
+
+    def __init__(
+        self, authenticators: Sequence[Authenticator], failures: FailureCounts | None = None
+    ) -> None:
         self._authenticators = authenticators
-        self._failures = FailureLimit()
+        self._failures = FailureLimit(failures)
 
     @property
     def members(self) -> Sequence[Authenticator]:
@@ -47,14 +52,22 @@ class Authenticators:
         """
         if credential is None:
             raise Unauthenticated("This needs a key.", remedy=REMEDY)
-        self._failures.check(client, credential)
+        await self._failures.check(client, credential)
         try:
             identity = await self._find(credential).authenticate(credential)
         except Unauthenticated:
-            self._failures.count_failure(client)
+            await self._failures.count_failure(client)
             raise
-        self._failures.note_success(client, credential)
+        await self._failures.note_success(client, credential)
         return identity
+
+    async def check_client(self, client: str) -> None:
+        """Raise RateLimited for a client that has failed too often."""
+        await self._failures.check(client)
+
+    async def count_failure(self, client: str) -> None:
+        """Count a failed attempt to sign in."""
+        await self._failures.count_failure(client)
 
     def _find(self, credential: str) -> Authenticator:
         for authenticator in self._authenticators:
