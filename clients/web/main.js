@@ -5,7 +5,7 @@ import { App, applyTheme } from "./app.js";
 import { keyOf } from "./keys/keymap.js";
 import { importFiles } from "./panels/export.js";
 import { Frame } from "./panels/frame.js";
-import { Login } from "./panels/login.js";
+import { Login, takeSignInProblem } from "./panels/login.js";
 import { filesOfInput, filesOfTransfer, PICTURE_ENDINGS } from "./pictures/open_files.js";
 import { CLIP_ENDINGS } from "./timeline/timeline.js";
 import { Database, DEFAULT_TENANT, nameFor } from "./state/database.js";
@@ -77,7 +77,12 @@ async function openDatabase(session, tenant) {
 async function main() {
   const session = new Session(), store = new Store();
   applyTheme(session.theme);
-  const login = new Login({ send: (key) => client.login(key) });
+  const login = new Login({
+    send: (key) => client.login(key),
+    listIssuers: () => client.issuers(),
+    beginSignIn: (name) => client.beginSignIn(name),
+    problem: takeSignInProblem(),
+  });
   const client = new Client({ baseUrl: "", retries: 1, onUnauthenticated: () => login.ask() });
   session.set({ who: await identify(client) });
   session.set({ tenant: session.who?.tenant ?? recallTenant() });

@@ -12,15 +12,20 @@ from dataclasses import dataclass
 from functools import cached_property
 from http import HTTPStatus
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from pathlib import Path
 from socket import SOCK_STREAM
-from ssl import SSLContext
+from ssl import SSLContext, create_default_context
 
 import httpx
+import structlog
 
 from segserve.errors import BadInput, FetchFailed, NotAllowed, SegserveError, quote
+from segserve.file_version import read_file_version
 
 # IPv6 addresses whose last 4 bytes are an IPv4 address (RFC 6052).
 NAT64 = IPv6Network("64:ff9b::/96")
+
+log = structlog.get_logger(__name__)
 
 Address = IPv4Address | IPv6Address
 Resolve = Callable[[str, int], Awaitable[list[Address]]]
@@ -77,6 +82,37 @@ class UrlPurpose:
         return NotAllowed(message, field=self.field, remedy=remedy)
 
 
+class Authorities:
+    """`Authorities` trusts the certificates of a file of authorities, in PEM, and reads it again when it changes.
+
+    setting: that names the file, for errors. Raises BadInput for a file that cannot be used at the start; one that gets
+    broken later changes nothing.
+    """
+
+    def __init__(self, path: Path, setting: str) -> None:
+        self._path = path
+        self._version = read_file_version(path)
+        try:
+            self._context = create_default_context(cafile=path)
+        except OSError:  # ssl.SSLError is one
+            raise BadInput(
+                f"The file {quote(str(path))} has no certificates that can be read.",
+                field=setting,
+                remedy="Name a file of authorities' certificates in PEM.",
+            ) from None
+
+    def context(self) -> SSLContext:
+        """Blocks for as long as it takes to look at a small file."""
+        version = read_file_version(self._path)
+        if version != self._version:
+            self._version = version
+            try:
+                self._context = create_default_context(cafile=self._path)
+            except OSError as error:
+                log.warning("authorities stay as they were", path=str(self._path), reason=str(error))
+        return self._context
+
+
 class HostAllowlist:
     """`HostAllowlist` sends requests to allowed hosts.
 
@@ -84,6 +120,7 @@ class HostAllowlist:
     private: allow addresses that are not public too.
     purpose: what the URLs are for.
     resolve: looks up the addresses of a host.
+    authorities: that certificates must be of; the public ones if left out.
     """
 
     def __init__(
@@ -93,13 +130,19 @@ class HostAllowlist:
         private: bool,
         purpose: UrlPurpose,
         resolve: Resolve = resolve_host,
+        authorities: Authorities | None = None,
     ) -> None:
         self._names = [name.lower().rstrip(".") for name in names]
         self._private, self._purpose, self._resolve = private, purpose, resolve
+        self._authorities = authorities
 
     @cached_property
-    def _tls(self) -> SSLContext:
+    def _public_tls(self) -> SSLContext:
         return httpx.create_ssl_context(trust_env=False)
+
+    @property
+    def _tls(self) -> SSLContext:
+        return self._public_tls if self._authorities is None else self._authorities.context()
 
     def check_enabled(self) -> None:
         """Raises NotAllowed if no host is allowed at all."""

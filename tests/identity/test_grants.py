@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from segserve.errors import BadInput, Unauthenticated
-from segserve.identity.grants import LINK_PURPOSE, LOGIN_PURPOSE, Grant, Grants, Signer
+from segserve.identity.grants import LINK_PURPOSE, LOGIN_PURPOSE, Grant, Grants, from_json, to_json
 from segserve.identity.identity import Identity
 from segserve.identity.rights import Right
+from segserve.identity.signer import Signer, Signers
 from segserve.store.object_store import open_store
 from segserve.store.signing_secret import SigningSecret
 from segserve.types import AccessRole
@@ -28,7 +29,7 @@ class World:
         self.now = 1000.0
         self.keys = {"a1": ANNA}
         self._secret = secret
-        self.grants = Grants(self._load, self.keys.get, lambda: self.now)
+        self.grants = Grants(Signers(self._load), self.keys.get, lambda: self.now)
 
     async def _load(self) -> bytes:
         return self._secret
@@ -146,10 +147,11 @@ def test_mutated_grants_are_refused(world: World) -> None:
 
 def test_signed_contents_of_other_versions_are_refused(world: World) -> None:
     signer = Signer(SECRET, LOGIN_PURPOSE)
-    assert signer.read(signer.sign(Grant("a1", None, 1500.0))) == Grant("a1", None, 1500.0)
-    assert Signer(SECRET, LINK_PURPOSE).read(signer.sign(Grant("a1", None, 1500.0))) is None
+    content = to_json(Grant("a1", None, 1500.0))
+    assert from_json(signer.read(signer.sign(content)) or {}) == Grant("a1", None, 1500.0)
+    assert Signer(SECRET, LINK_PURPOSE).read(signer.sign(content)) is None
     unknown = Identity("lab-b", type("Role", (), {"value": "root"})(), "bert")  # type: ignore[arg-type]
-    assert signer.read(signer.sign(Grant("", unknown, 1500.0))) is None
+    assert from_json(to_json(Grant("", unknown, 1500.0))) is None
 
 
 def test_replicas_share_one_secret_in_the_object_store(tmp_path: Any) -> None:

@@ -496,7 +496,7 @@ def test_a_known_token_is_not_verified_again_until_it_is_about_to_expire(issuer:
         assert clock.now < until < clock.now + 120
         verified = 0
 
-        async def count(_: str) -> tuple[dict[str, Any], OidcIssuer]:
+        async def count(*_: object) -> tuple[dict[str, Any], OidcIssuer]:
             nonlocal verified
             verified += 1
             raise Unauthenticated("again")

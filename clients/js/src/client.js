@@ -82,6 +82,27 @@ export class Client {
     return this.http.json("/v1/login", { method: "POST", json: { key }, waitsForKey: false, signal });
   }
 
+  /**
+   * The issuers of OpenID Connect at which people sign in.
+   * @param {CallOptions} [options]
+   * @returns {Promise<{name: string}[]>}
+   */
+  async issuers({ signal } = {}) {
+    return (await this.http.json("/v1/login/issuers", { waitsForKey: false, signal })).issuers;
+  }
+
+  /**
+   * Begin to sign in at an issuer. Returns the address to send the browser to; it comes back to the service's page,
+   * with the cookie of a login. For pages of the service's own origin.
+   * @param {string} name One of `issuers`.
+   * @param {CallOptions} [options]
+   * @returns {Promise<string>}
+   */
+  async beginSignIn(name, { signal } = {}) {
+    const path = `/v1/login/issuers/${encodeURIComponent(name)}`;
+    return (await this.http.json(path, { method: "POST", waitsForKey: false, signal })).url;
+  }
+
   /** Forget the cookie. @param {CallOptions} [options] */
   async logout({ signal } = {}) {
     await this.http.send("/v1/login", { method: "DELETE", waitsForKey: false, signal });

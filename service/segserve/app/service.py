@@ -8,7 +8,7 @@ from math import ceil
 
 import structlog
 
-from segserve.app.authentication import create_grants
+from segserve.app.authentication import create_grants, create_sign_ins, create_signers
 from segserve.app.automatic_parts import AutomaticParts
 from segserve.app.click_parts import ClickParts
 from segserve.app.encoding_service import EncodingService
@@ -56,7 +56,10 @@ class Service(EncodingService):
     ) -> None:
         super().__init__(settings, encoder, role=role)
         # None: no keys are asked for.
-        self.grants = create_grants(settings, self.authenticators, self.storage.objects)
+        signers = create_signers(settings, self.storage.objects)
+        self.grants = create_grants(self.authenticators, signers)
+        # None: there is no issuer at which people sign in.
+        self.sign_ins = create_sign_ins(settings, self.authenticators, signers)
         clicks = self._clicks = ClickParts(self)
         self.embeddings, self.frame_embeddings = clicks.embeddings, clicks.frame_embeddings
         self.segmenter, self.click_limit, self.decode_pool = (

@@ -7,22 +7,17 @@ Of a token nothing can be looked up later, so that a grant for one says itself w
 They are signed by HMAC-SHA256. Nothing is stored, so every replica that has the secret reads those of all others.
 """
 
-import hmac
 import time
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
-
-import orjson
 
 from segserve.errors import BadInput, Unauthenticated
 from segserve.identity.identity import Identity
 from segserve.identity.rights import Right
+from segserve.identity.signer import MAX_SIGNED_CHARACTERS, Signers
 from segserve.types import AccessRole
 
-# Longer ones are none of ours.
-MAX_GRANT_CHARACTERS = 2048
 LOGIN_PURPOSE = b"segserve login"
 LINK_PURPOSE = b"segserve link"
 
@@ -41,35 +36,6 @@ class Grant:
     path: str = ""
 
 
-class Signer:
-    """`Signer` makes texts of grants and grants of texts. purpose: texts of one purpose are none of another."""
-
-    def __init__(self, secret: bytes, purpose: bytes) -> None:
-        self._key = hmac.digest(secret, purpose, "sha256")
-
-    def sign(self, grant: Grant) -> str:
-        content = encode(orjson.dumps(to_json(grant)))
-        return b".".join((content, self._mac(content))).decode()
-
-    def read(self, text: str) -> Grant | None:
-        """Return the grant, or None where we have not signed it."""
-        content, dot, mac = text.encode("utf-8", "replace").partition(b".")
-        if not dot or len(text) > MAX_GRANT_CHARACTERS or not hmac.compare_digest(mac, self._mac(content)):
-            return None
-        try:
-            return from_json(orjson.loads(urlsafe_b64decode(content + b"==")))
-        except (ValueError, KeyError, TypeError):  # of another version of the service
-            return None
-
-    def _mac(self, content: bytes) -> bytes:
-        return encode(hmac.digest(self._key, content, "sha256"))
-
-
-def encode(data: bytes) -> bytes:
-    """Return base64 without "=", which cookies and addresses would have to quote."""
-    return urlsafe_b64encode(data).rstrip(b"=")
-
-
 def to_json(grant: Grant) -> dict[str, Any]:
     """Return the content of a text, with short names: cookies go with every request."""
     content: dict[str, Any] = {"e": grant.expires}
@@ -81,31 +47,33 @@ def to_json(grant: Grant) -> dict[str, Any]:
     return {**content, "i": [who.tenant, who.role.value, who.name, who.scopes.value]}
 
 
-def from_json(content: dict[str, Any]) -> Grant:
-    """Return the grant of a content that we have signed."""
-    identity = None
-    if "i" in content:
-        tenant, role, name, scopes = content["i"]
-        identity = Identity(tenant, AccessRole(role), name, Right(scopes))
-    return Grant(content.get("k", ""), identity, content["e"], content.get("p", ""))
+def from_json(content: dict[str, Any]) -> Grant | None:
+    """Return the grant of a content that we have signed; None where another version of the service wrote it."""
+    try:
+        identity = None
+        if "i" in content:
+            tenant, role, name, scopes = content["i"]
+            identity = Identity(tenant, AccessRole(role), name, Right(scopes))
+        return Grant(content.get("k", ""), identity, content["e"], content.get("p", ""))
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 class Grants:
     """`Grants` makes logins and links, and finds the identity behind them.
 
-    load_secret: returns the secret that all replicas share; called when it is first needed. Raises Unavailable.
+    signers: sign by the secret that all replicas share.
     find_key: returns the identity of a key by its id, None where it was revoked or has expired.
     clock: seconds since the epoch.
     """
 
     def __init__(
         self,
-        load_secret: Callable[[], Awaitable[bytes]],
+        signers: Signers,
         find_key: Callable[[str], Identity | None],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._load_secret, self._find_key, self._clock = load_secret, find_key, clock
-        self._signers: dict[bytes, Signer] = {}
+        self._signers, self._find_key, self._clock = signers, find_key, clock
 
     async def create_login(self, identity: Identity, max_s: float) -> tuple[str, float]:
         """Return a login, and when it ends, in seconds since the epoch. Raises Unavailable."""
@@ -136,14 +104,15 @@ class Grants:
             expires = min(expires, identity.expires)
         expires = float(int(expires))
         who = None if identity.key_id else identity
-        signer = await self._get_signer(purpose)
-        text = signer.sign(Grant(identity.key_id, who, expires, path))
-        if len(text) > MAX_GRANT_CHARACTERS:
+        signer = await self._signers.get(purpose)
+        text = signer.sign(to_json(Grant(identity.key_id, who, expires, path)))
+        if len(text) > MAX_SIGNED_CHARACTERS:
             raise BadInput("The path is too long for a link.", field="path", remedy="Name a shorter one.")
         return text, expires
 
     async def _read(self, purpose: bytes, text: str, name: str) -> tuple[Grant, Identity]:
-        grant = (await self._get_signer(purpose)).read(text)
+        content = (await self._signers.get(purpose)).read(text)
+        grant = None if content is None else from_json(content)
         if grant is None:
             refuse(f"The {name} is not of this service")
         if grant.expires <= self._clock():
@@ -152,12 +121,6 @@ class Grants:
         if identity is None:
             refuse(f"The key of the {name} was revoked or has expired")
         return grant, replace(identity, expires=grant.expires)
-
-    async def _get_signer(self, purpose: bytes) -> Signer:
-        signer = self._signers.get(purpose)
-        if signer is None:
-            signer = self._signers[purpose] = Signer(await self._load_secret(), purpose)
-        return signer
 
 
 def refuse(reason: str) -> NoReturn:

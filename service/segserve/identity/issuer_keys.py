@@ -1,15 +1,15 @@
 """The public keys of an issuer of OpenID Connect (its JWKS): fetched when first needed, kept, and fetched again."""
 
 import asyncio
-import json
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import structlog
 
 from segserve.errors import SegserveError, Unavailable
-from segserve.identity.oidc_issuer import OidcIssuer, is_trusted_transport
+from segserve.identity.issuer_metadata import Fetch, fetch_metadata, read_endpoint, read_object
+from segserve.identity.oidc_issuer import OidcIssuer
 
 # Keys older than this are fetched again, so that a key that the issuer has withdrawn ends here too.
 MAX_KEYS_AGE_S = 3600.0
@@ -25,8 +25,6 @@ RSA_ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
 CURVE_ALGORITHMS = {"P-256": "ES256", "P-384": "ES384", "P-521": "ES512", "Ed25519": "EdDSA"}
 ALGORITHMS = frozenset((*RSA_ALGORITHMS, *CURVE_ALGORITHMS.values()))
 
-# Returns the bytes of a document. Raises SegserveError.
-Fetch: TypeAlias = Callable[[str], Awaitable[bytes]]
 JsonWebKey: TypeAlias = Mapping[str, Any]
 
 log = structlog.get_logger(__name__)
@@ -91,25 +89,12 @@ class IssuerKeys:
 
     async def _fetch_keys(self) -> dict[str, JsonWebKey]:
         """Raises SegserveError, and ValueError for a document that is not as the standards have it."""
-        issuer = self._issuer.issuer
-        about = read_object(await self._fetch(f"{issuer.rstrip('/')}/.well-known/openid-configuration"))
-        if about.get("issuer") != issuer:
-            raise ValueError("its discovery document names another issuer")
-        url = about.get("jwks_uri")
-        if not isinstance(url, str) or not is_trusted_transport(url):
-            raise ValueError("its discovery document names no jwks_uri with https")
+        metadata = await fetch_metadata(self._issuer, self._fetch)
+        url = read_endpoint(metadata, "jwks_uri")
         keys = read_object(await self._fetch(url)).get("keys")
         if not isinstance(keys, list):
             raise ValueError("its JWKS has no keys")
         return {key["kid"]: key for key in keys[:MAX_KEYS] if is_usable(key)}
-
-
-def read_object(document: bytes) -> dict[str, Any]:
-    """Return a JSON object. Raises ValueError."""
-    value = json.loads(document)
-    if not isinstance(value, dict):
-        raise ValueError("a document is no JSON object")
-    return value
 
 
 def is_usable(key: Any) -> bool:

@@ -5,7 +5,7 @@ by, so a header that names anything but an asymmetric signature and the id of a 
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, NoReturn
 
@@ -16,11 +16,11 @@ from segserve.identity.identity import Identity
 from segserve.identity.issuer_keys import (
     ALGORITHMS,
     MIN_RSA_BITS,
-    Fetch,
     IssuerKeys,
     JsonWebKey,
     algorithms_of,
 )
+from segserve.identity.issuer_metadata import Fetch
 from segserve.identity.oidc_issuer import OidcIssuer
 from segserve.identity.tenant_name import is_tenant_name
 from segserve.types import AccessRole
@@ -91,15 +91,35 @@ class TokenAuthenticator:
         known = self._known.get(digest)
         if known is not None and self._clock() < known[1]:
             return known
-        claims, issuer = await self._verify_claims(token)
+        claims, issuer = await self._verify_claims(token, self._issuers)
         until = min(float(claims["exp"]) - CACHE_MARGIN_S, self._clock() + MAX_CACHED_S)
         found = self._known[digest] = read_identity(claims, issuer), until
         return found
 
-    async def _verify_claims(self, token: str) -> tuple[dict[str, Any], OidcIssuer]:
+    async def verify_id_token(self, token: str, issuer: OidcIssuer, nonce: str) -> dict[str, Any]:
+        """Return the claims of an ID token, which an issuer has made for this service when somebody signed in.
+
+        nonce: that the sign-in began with. Raises Unauthenticated and IssuerUnavailable, as `authenticate` does.
+        """
+        if len(token) > MAX_TOKEN_CHARACTERS:
+            refuse("is too long")
+        accepted = {issuer.issuer: self._issuers[issuer.issuer]}
+        claims, _ = await self._verify_claims(token, accepted, audience=issuer.client_id)
+        if claims.get("nonce") != nonce:
+            refuse("was made for another sign-in")
+        # Of several audiences `azp` says which one asked for it (OpenID Connect Core 1.0, 3.1.3.7).
+        has_several = isinstance(claims["aud"], list) and len(claims["aud"]) > 1
+        if claims.get("azp", None if has_several else issuer.client_id) != issuer.client_id:
+            refuse("was made for another client")
+        return claims
+
+    async def _verify_claims(
+        self, token: str, issuers: Mapping[str, tuple[OidcIssuer, IssuerKeys]], audience: str | None = None
+    ) -> tuple[dict[str, Any], OidcIssuer]:
+        """audience: in place of the issuer's own."""
         header, named_issuer = self._read_unverified(token)
         algorithm, key_id = check_header(header)
-        found = self._issuers.get(named_issuer) if isinstance(named_issuer, str) else None
+        found = issuers.get(named_issuer) if isinstance(named_issuer, str) else None
         if found is None:
             refuse("is of an issuer that is not accepted here")
         issuer, keys = found
@@ -108,7 +128,7 @@ class TokenAuthenticator:
             refuse("is signed by a key that its issuer does not have")
         if algorithm not in algorithms_of(key):
             refuse("has a signature that its key cannot make")
-        return self._decode(token, key, algorithm, issuer), issuer
+        return self._decode(token, key, algorithm, issuer, audience or issuer.audience), issuer
 
     def _read_unverified(self, token: str) -> tuple[dict[str, Any], Any]:
         """Return the header and the claim `iss`, which nobody vouches for yet."""
@@ -118,7 +138,9 @@ class TokenAuthenticator:
         except (self._jwt.PyJWTError, *BROKEN):
             refuse("is not a JSON Web Token")
 
-    def _decode(self, token: str, key: JsonWebKey, algorithm: str, issuer: OidcIssuer) -> dict[str, Any]:
+    def _decode(
+        self, token: str, key: JsonWebKey, algorithm: str, issuer: OidcIssuer, audience: str
+    ) -> dict[str, Any]:
         """Return the claims, verified by signature, times, audience and issuer."""
         jwt = self._jwt
         try:
@@ -129,7 +151,7 @@ class TokenAuthenticator:
                 token,
                 key=public_key,
                 algorithms=[algorithm],
-                audience=issuer.audience,
+                audience=audience,
                 issuer=issuer.issuer,
                 leeway=issuer.clock_skew_s,
                 options={"require": ["exp", "iss", "aud", "sub"]},

@@ -84,6 +84,13 @@ async def copy_body(response: httpx.Response, into: BinaryIO, max_bytes: int, pu
     """
     if response.status_code != 200:
         raise purpose.fetch_failed(f"Its host answered with status {describe_status(response.status_code)}.")
+    await copy_any_body(response, into, max_bytes, purpose)
+
+
+async def copy_any_body(
+    response: httpx.Response, into: BinaryIO, max_bytes: int, purpose: UrlPurpose
+) -> None:
+    """Copy the body of an answer, whatever its status. Raises FetchFailed, TooLarge."""
     if (encoding := response.headers.get("content-encoding", "identity").lower()) != "identity":
         named = encoding if encoding in KNOWN_ENCODINGS else "another"
         raise purpose.fetch_failed(f"Its host compressed it ({named} content encoding) against the request.")

@@ -34,6 +34,7 @@ READING_METHODS = frozenset(
 )
 ACTIONS = {
     ("POST", "/v1/links"): "link",
+    ("GET", "/v1/login/issuers/{issuer}/callback"): AUTHENTICATE,
     ("DELETE", "/v1/jobs/{job_id}"): "cancel",
     ("POST", "/v1/jobs/{job_id}/retry"): "retry",
     ("POST", "/v1/jobs/{job_id}/prompts"): "change",
@@ -63,10 +64,12 @@ def find_action(method: str, path: str) -> str | None:
     right = ROUTE_RIGHTS.get((method, path))
     if right is None:
         return None
-    if method == "GET":
-        return READ if path.removesuffix("/") in READING else None
     if (method, path) in ACTIONS:
         return ACTIONS[method, path]
+    if method == "GET":
+        return READ if path.removesuffix("/") in READING else None
+    if (method, path) == ("POST", "/v1/login/issuers/{issuer}"):  # who it is, the callback says
+        return None
     if right == OPEN:  # a login
         return AUTHENTICATE
     if not right & CHANGING:

@@ -65,6 +65,8 @@ API: Rows = {
     # Whoever sends a key there, or lets the browser forget a login, has none yet, or none any more.
     **rows(OPEN, "POST", "/v1/login"),
     **rows(OPEN, "DELETE", "/v1/login"),
+    **rows(OPEN, "GET", "/v1/login/issuers", "/v1/login/issuers/{issuer}/callback"),
+    **rows(OPEN, "POST", "/v1/login/issuers/{issuer}"),
     # A link may do no more than to read what its maker may read.
     **rows(Right.READ, "POST", "/v1/links"),
     **rows(Right.OPERATE, "GET", "/v1/tenants", "/v1/tenants/{tenant}"),

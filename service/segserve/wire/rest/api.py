@@ -34,6 +34,7 @@ from segserve.wire.rest import (
     pages,
     segment,
     semantic,
+    sign_in,
     similar,
     tenants,
     usage,
@@ -56,6 +57,7 @@ ROUTES = (
     models,
     usage,
     login,
+    sign_in,
     tenants,
 )
 

@@ -228,6 +228,10 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
             "expires_at": 1795000000.0,
         }
     ],
+    "SignInIssuersOut": [{"issuers": [{"name": "Keycloak"}]}],
+    "SignInOut": [
+        {"url": "https://login.example.org/realms/lab/protocol/openid-connect/auth?response_type=code&..."}
+    ],
     "LinkIn": [{"path": f"/v1/images/{EXAMPLE_IMAGE_ID}", "expires_s": 600}],
     "LinkOut": [{"link": "eyJlIjox...", "expires_at": 1795000000.0}],
     "LiveOut": [{"status": "alive"}],

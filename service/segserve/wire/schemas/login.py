@@ -1,4 +1,4 @@
-"""JSON of /v1/login and /v1/links."""
+"""JSON of /v1/login, the issuers below it, and /v1/links."""
 
 from pydantic import BaseModel, Field
 
@@ -33,6 +33,26 @@ class IdentityOut(BaseModel):
     )
     expires_at: float | None = Field(
         description="when the login ends, in seconds since 1970; null where the request has none"
+    )
+
+
+class SignInIssuer(BaseModel):
+    """An issuer of OpenID Connect at which people sign in."""
+
+    name: str = Field(description="of the issuer, as the operator calls it")
+
+
+class SignInIssuersOut(BaseModel):
+    """Where people sign in."""
+
+    issuers: list[SignInIssuer] = Field(description="in the operator's order; none where there are only keys")
+
+
+class SignInOut(BaseModel):
+    """Where to send a browser."""
+
+    url: str = Field(
+        description="of the issuer's own login; it sends the browser back when somebody has signed in"
     )
 
 
