@@ -44,17 +44,20 @@ CLICKS = """async ({ url, picture, model, rounds }) => {
     loadOrt(`${vendor}/ort.wasm.bundle.min.mjs`, `${vendor}/ort-wasm-simd-threaded.wasm`));
   const decoder = await client.decoder(model);
   const fast = new FastDecoder(ort, decoder);
-  for (const name of ["prepare.onnx", "fast_decoder.onnx"]) {
+  for (const { name } of decoder.graphs) {
+    if (name === "fast_decoder_many.onnx") continue;
     const graph = await client.decoderGraph(model, name);
     await measure("load", () => fast.open({ [name]: graph }));
   }
   await measure("prepare", () => fast.add(image.image_id, image, data));
   const stockFile = await (await client.http.send(`/v1/models/${model}/decoder.onnx`)).arrayBuffer();
   const stock = await ort.InferenceSession.create(new Uint8Array(stockFile), { executionProviders: ["wasm"] });
-  const { shape, data: halves } = parseSafetensors(data).embedding;
   const { Tensor } = ort, low = decoder.low_res;
+  const stockName = (name) => (name === "embedding" ? "image_embeddings" : name.replace("high_res", "high_res_feats"));
+  const features = Object.entries(parseSafetensors(data)).map(([name, { shape, data: halves }]) =>
+    [stockName(name), new Tensor("float32", toFloat32(halves), [1, ...shape])]);
   const inputs = {
-    image_embeddings: new Tensor("float32", toFloat32(halves), [1, ...shape]),
+    ...Object.fromEntries(features),
     mask_input: new Tensor("float32", new Float32Array(low * low), [1, 1, low, low]),
     has_mask_input: new Tensor("float32", Float32Array.of(0), [1]),
     orig_im_size: new Tensor("float32", Float32Array.of(image.height, image.width), [2]),

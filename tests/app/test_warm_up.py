@@ -11,7 +11,10 @@ import pytest
 
 from segserve.app import EncodingService, Service
 from segserve.encode.encode_request import EncodeRequest
+from segserve.models.bundle import Bundle
+from segserve.models.manifest import PromptableManifest
 from segserve.models.promptable_model import PromptableModel
+from segserve.models.registry import BUILT_IN_MODELS
 from segserve.models.runtime.graph import HostOrDeviceArrays
 from segserve.models.runtime.onnx_graph import OnnxGraph
 from segserve.settings import Settings
@@ -52,7 +55,8 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[int]]:
     return recorded
 
 
-DECODERS = {*PromptableModel.DECODER_GRAPHS, "ais.onnx"}
+STARTER = Bundle(BUILT_IN_MODELS / "starter").expect(PromptableManifest)
+DECODERS = {*PromptableModel.list_decoder_graphs(STARTER), "ais.onnx"}
 
 
 @pytest.fixture(autouse=True)

@@ -1,14 +1,17 @@
 """The starter with fine features: it begins as the one without, and its bundle computes what its network does."""
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 torch = pytest.importorskip("torch")
 
 from segserve.decode.decode_prompt import decode_prompt
-from segserve.models.bundle import Bundle
+from segserve.models.bundle import Bundle, write_manifest
 from segserve.models.importers.import_request import ModelCard
 from segserve.models.manifest import ModelKind, PromptableManifest
 from segserve.models.networks.starter import (
@@ -18,7 +21,7 @@ from segserve.models.networks.starter import (
     build_starter_sam,
     load_coarse_weights,
 )
-from segserve.models.promptable_model import PromptableModel
+from segserve.models.promptable_model import FINE_PREPARATION_FILE, PromptableModel
 from segserve.models.registry import BUILT_IN_MODELS
 from segserve.models.runtime.onnx_graph import OnnxGraph
 from segserve.models.runtime.runtime_options import RuntimeOptions
@@ -123,6 +126,35 @@ def test_masks_and_maps_depend_on_the_fine_features(model: PromptableModel) -> N
         changed = {**image.embedding, name: np.zeros_like(image.embedding[name])}
         for ours, theirs in zip(answer(changed), before, strict=True):
             assert np.abs(ours - theirs).max() > 1e-3
+
+
+def test_a_prior_mask_leaves_the_fine_features_as_they_are(model: PromptableModel) -> None:
+    image, low = encode_noise(model, SIZE), model.manifest.dims.low
+    again = model.prepare(image.embedding, np.ones((low, low), np.float32), image.prepared)
+    assert again["fine_0"] is image.prepared["fine_0"]
+    assert again["keys"] is not image.prepared["keys"]
+
+
+def test_a_bundle_whose_click_decoder_reads_the_features_itself_still_works(
+    bundle: Bundle, model: PromptableModel, tmp_path: Path
+) -> None:
+    """Those of SAM 2 that segserve 0.2 imported are such."""
+    folder = tmp_path / "fine"
+    shutil.copytree(bundle.folder, folder)
+    fine = onnx.compose.add_prefix(onnx.load(str(folder / FINE_PREPARATION_FILE)), "p/", rename_inputs=False)
+    for name in ("fast_decoder.onnx", "fast_decoder_many.onnx"):
+        decoder = onnx.load(str(folder / name))
+        pairs = [(f"p/{each}", each) for each in ("fine_0", "fine_1")]
+        onnx.save(onnx.compose.merge_models(fine, decoder, pairs), str(folder / name))
+    (folder / FINE_PREPARATION_FILE).unlink()
+    old = PromptableModel(write_manifest(folder, bundle.manifest), None, OPTIONS)
+    image, low = encode_noise(model, SIZE), model.manifest.dims.low
+    coords, labels = np.array([[100.0, 60.0], [0, 0]], np.float32), np.array([1, -1], np.float32)
+    for prior in (None, np.ones((low, low), np.float32)):
+        masks = [
+            each.decode(each.prepare(image.embedding, prior), coords, labels, [1])[0] for each in (old, model)
+        ]
+        assert np.array_equal(*masks)
 
 
 def test_the_stock_decoder_has_the_inputs_of_sam2s(bundle: Bundle, model: PromptableModel) -> None:

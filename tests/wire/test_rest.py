@@ -17,6 +17,7 @@ from safetensors.numpy import load
 
 from segserve import __version__
 from segserve.masks.clean import Marks, clean_logits
+from segserve.models.importers.compare_decoders import STOCK_NAMES
 from segserve.models.runtime.onnx_graph import OnnxGraph
 from segserve.models.runtime.runtime_options import RuntimeOptions
 from segserve.types import Float32
@@ -212,15 +213,15 @@ def test_the_embedding_and_the_stock_decoder_fit_together(
     server: Server, image_id: str, tmp_path: Path
 ) -> None:
     """As a browser does: download both, decode there, get the mask of the service."""
-    embedding = load(server.client.get(f"/v1/images/{image_id}/embedding").content)["embedding"]
-    assert embedding.dtype == np.float16
-    assert embedding.shape == (128, 32, 32)
+    features = load(server.client.get(f"/v1/images/{image_id}/embedding").content)
+    assert {array.dtype for array in features.values()} == {np.dtype(np.float16)}
+    assert features["embedding"].shape == (128, 32, 32)
     path = tmp_path / "decoder.onnx"
     path.write_bytes(server.client.get("/v1/models/starter/decoder.onnx").content)
     scale = np.array([512 / 696, 383 / 520], np.float32)  # SAM scales by the rounded size, 512 x 383
     answer = OnnxGraph(path, RuntimeOptions()).run(
         {
-            "image_embeddings": embedding.astype(np.float32)[None],
+            **{STOCK_NAMES[name]: array.astype(np.float32)[None] for name, array in features.items()},
             "point_coords": np.array([[ON_A_NUCLEUS, (0, 0)]], np.float32) * scale,
             "point_labels": np.array([[1, -1]], np.float32),
             "mask_input": np.zeros((1, 1, 128, 128), np.float32),
@@ -250,13 +251,15 @@ def test_the_fast_decoder_is_served_as_it_runs_here(server: Server, image_id: st
     answer = server.client.get(f"/v1/images/{image_id}/embedding")
     assert "segserve-tiled" not in answer.headers
     low = decoder["low_res"]
-    prepared = graphs["prepare.onnx"].run(
-        {
-            "embedding": load(answer.content)["embedding"].astype(np.float32)[None],
-            "mask_input": np.zeros((1, 1, low, low), np.float32),
-            "has_mask": np.zeros(1, np.float32),
-        }
-    )
+    inputs = {
+        **{name: array.astype(np.float32)[None] for name, array in load(answer.content).items()},
+        "mask_input": np.zeros((1, 1, low, low), np.float32),
+        "has_mask": np.zeros(1, np.float32),
+    }
+    prepared: dict[str, Any] = {}
+    for name in ("prepare.onnx", "prepare_fine.onnx"):
+        if name in graphs:
+            prepared |= graphs[name].run(inputs)
     points = {
         "point_coords": np.array([[ON_A_NUCLEUS, (0, 0)]], np.float32) * np.float32(512 / 696),
         "point_labels": np.array([[1, -1]], np.float32),

@@ -3,9 +3,10 @@
     model.yaml          name, kind, parameters of the kind, licence, source, a digest per file
 
 Promptable (sam, sam2):
-    encoder.onnx        image [1, 3, S, S] -> embedding (SAM 2: and two high-resolution features)
+    encoder.onnx        image [1, 3, S, S] -> embedding (some: and two high-resolution features)
     encoder.fp16.onnx   the same in fp16, for GPUs; only where fp16 agrees with float32
-    prepare.onnx        embedding and prior mask -> prepared embedding, once per image
+    prepare.onnx        embedding and prior mask -> prepared embedding, once per image and prior mask
+    prepare_fine.onnx   high-resolution features -> the same, ready for the fast decoders, once per image
     fast_decoder.onnx   prompt and prepared embedding -> masks, for few points
     fast_decoder_many.onnx                               the same for many points
     decoder.onnx        the stock interface, for browsers and other runtimes

@@ -20,6 +20,7 @@ from segserve.models.runtime.runtime_options import RuntimeOptions
 from segserve.types import Device, Embedding, Float32, Precision
 
 AIS_DECODER_FILE = "ais.onnx"
+FINE_PREPARATION_FILE = "prepare_fine.onnx"
 # The arrays of an embedding, in the order of the encoders' outputs. SAM has the first alone.
 FEATURE_NAMES = ("embedding", "high_res_0", "high_res_1")
 # From this number of tokens on, fast_decoder_many.onnx is faster. With 8 heads of 16 channels, folding and projecting
@@ -77,7 +78,8 @@ class PromptableModel:
         if decoder is not None and prod(self.manifest.dims.embedding) <= MAX_SINGLE_THREAD_VALUES:
             decoder = replace(decoder, threads=1)
         automatic = (AIS_DECODER_FILE,) if bundle.has(AIS_DECODER_FILE) else ()
-        parts = ((("encoder.onnx",), encoder), (self.DECODER_GRAPHS, decoder), (automatic, whole_image))
+        decoders = self.list_decoder_graphs(self.manifest)
+        parts = ((("encoder.onnx",), encoder), (decoders, decoder), (automatic, whole_image))
         self._graphs = {
             file: open_graph(bundle.path(self._choose_file(file, options)), options)
             for files, options in parts
@@ -86,6 +88,12 @@ class PromptableModel:
         }
         # Grids of clicks are decoded where whole images are segmented.
         self.single_threaded = self._make_single_threaded(decoder) if decoder and whole_image else self
+
+    @classmethod
+    def list_decoder_graphs(cls, manifest: PromptableManifest) -> tuple[str, ...]:
+        """Return the files of the graphs that decode clicks."""
+        fine = (FINE_PREPARATION_FILE,) if FINE_PREPARATION_FILE in manifest.files else ()
+        return (*cls.DECODER_GRAPHS, *fine)
 
     def _make_single_threaded(self, decoder: RuntimeOptions) -> Self:
         if decoder.device is Device.CUDA or decoder.threads == 1:
@@ -137,19 +145,30 @@ class PromptableModel:
 
         Raises OutOfMemory.
         """
-        graph, low = self._graphs["prepare.onnx"], self.manifest.dims.low
+        graph, low, earlier = self._graphs["prepare.onnx"], self.manifest.dims.low, earlier or {}
         prior = np.zeros((low, low), np.float32) if mask_input is None else mask_input
-        features = self._features(graph, embedding, {name: name for name in embedding}, earlier or {})
+        features = self._features(graph, embedding, {"embedding": "embedding"}, earlier)
         inputs = {
-            "embedding": features["embedding"],
+            **features,
             "mask_input": prior[None, None],
             "has_mask": np.array([float(mask_input is not None)], np.float32),
         }
-        if (
-            not graph.keeps_on_device
-        ):  # on the host, casting the fp16 embedding again costs less than keeping this
-            del features["embedding"]
-        return {**features, **graph.run_on_device(inputs)}
+        prepared = {**self._prepare_fine(embedding, earlier), **graph.run_on_device(inputs)}
+        # On the host, casting the fp16 embedding again costs less than keeping this.
+        return {**features, **prepared} if graph.keeps_on_device else prepared
+
+    def _prepare_fine(self, embedding: Embedding, earlier: HostOrDeviceArrays) -> HostOrDeviceArrays:
+        """Return the fine features as the click decoder reads them; nothing for SAM.
+
+        Bundles of segserve 0.2 have no graph for this: their click decoder reads the features as they are.
+        """
+        graph = self._graphs.get(FINE_PREPARATION_FILE)
+        if graph is None:
+            names = {name: name for name in FEATURE_NAMES[1:] if name in embedding}
+            return self._features(self._graphs["prepare.onnx"], embedding, names, earlier)
+        if all(name in earlier for name in graph.outputs):
+            return {name: earlier[name] for name in graph.outputs}
+        return graph.run_on_device({name: embedding[name].astype(np.float32)[None] for name in graph.inputs})
 
     def _features(
         self, graph: Graph, embedding: Embedding, names: dict[str, str], earlier: HostOrDeviceArrays

@@ -11,7 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from segserve.models.export.fast_decoder import FastDecoder, ImagePreparation
+from segserve.models.export.fast_decoder import FastDecoder, FinePreparation, ImagePreparation
 from segserve.models.importers.compare_arrays import error_over_std
 from segserve.models.importers.compare_promptable import as_tokens
 from tests.models.networks import LibraryDecoder, sam2_decoder, sam_decoder
@@ -65,6 +65,12 @@ def make_features(channels: int, grid: int, high_res: bool) -> dict[str, Any]:
     return {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
 
 
+def prepare_fine(parts: tuple[Any, Any], features: dict[str, Any]) -> tuple[Any, ...]:
+    """Return the fine features as the fast decoder reads them; nothing for SAM."""
+    high_res = [features[name] for name in FinePreparation.INPUTS if name in features]
+    return FinePreparation(*parts)(*high_res) if high_res else ()
+
+
 @torch.no_grad()
 def run_fast_decoder(
     parts: tuple[Any, Any],
@@ -83,9 +89,8 @@ def run_fast_decoder(
     )
     coords, labels = (torch.from_numpy(array)[None] for array in as_tokens(points_and_labels, box))
     coords = coords.to(features["embedding"].dtype)
-    high_res = [features[name] for name in ("high_res_0", "high_res_1") if name in features]
     decoder = FastDecoder(prompt_encoder, mask_decoder, fold).eval()
-    return decoder(coords, labels, torch.tensor(channels), *prepared, *high_res)
+    return decoder(coords, labels, torch.tensor(channels), *prepared, *prepare_fine(parts, features))
 
 
 def to_float64(parts: tuple[Any, Any], features: dict[str, Any], prompt: tuple[Any, Any, Any]) -> Any:
@@ -158,9 +163,9 @@ def test_a_prior_mask_alone_is_a_prompt(small: Any) -> None:
     with torch.no_grad():
         exact, _ = LIBRARY.decode(parts, features, None, None, prior)
         prepared = ImagePreparation(prompt_encoder, mask_decoder)(features["embedding"], prior, torch.ones(1))
-        high_res = [features[name] for name in ("high_res_0", "high_res_1") if name in features]
+        prepared = (*prepared, *prepare_fine(parts, features))
         masks, _ = FastDecoder(prompt_encoder, mask_decoder, True)(
-            torch.zeros(1, 0, 2).double(), torch.zeros(1, 0), torch.arange(4), *prepared, *high_res
+            torch.zeros(1, 0, 2).double(), torch.zeros(1, 0), torch.arange(4), *prepared
         )
     assert error_over_std(masks.numpy(), exact.numpy()) < 1e-11
 

@@ -10,8 +10,9 @@ from segserve.decode.decode_prompt import decode_prompt
 from segserve.encode.prepared_cache import EmbeddingKey, PreparedCache, PreparedImage
 from segserve.errors import OutOfMemory
 from segserve.models.bundle import Bundle
+from segserve.models.manifest import PromptableManifest
 from segserve.models.onnx_pair_model import OnnxPairModel
-from segserve.models.promptable_model import PromptableModel
+from segserve.models.promptable_model import FEATURE_NAMES, PromptableModel
 from segserve.models.registry import BUILT_IN_MODELS
 from segserve.models.runtime.graph import DeviceArray
 from segserve.models.runtime.onnx_graph import OnnxGraph
@@ -26,8 +27,9 @@ SIZE = Size(300, 400)
 
 @pytest.fixture(scope="module")
 def embedding() -> Embedding:
-    random = np.random.default_rng(0)
-    return {"embedding": random.normal(size=(128, 32, 32)).astype(np.float16)}
+    random, dims = np.random.default_rng(0), STARTER.expect(PromptableManifest).dims
+    shapes = zip(FEATURE_NAMES, (dims.embedding, *dims.high_res), strict=False)
+    return {name: random.normal(size=shape).astype(np.float16) for name, shape in shapes}
 
 
 def prompts() -> dict[str, Prompt]:

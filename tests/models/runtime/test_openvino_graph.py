@@ -9,6 +9,8 @@ import pytest
 
 from segserve.errors import BrokenModel
 from segserve.models.bundle import Bundle
+from segserve.models.manifest import PromptableManifest
+from segserve.models.promptable_model import FEATURE_NAMES
 from segserve.models.registry import BUILT_IN_MODELS
 from segserve.models.runtime.onnx_graph import OnnxGraph
 from segserve.models.runtime.open_graph import open_graph
@@ -104,8 +106,10 @@ def test_compiled_graphs_are_kept_where_the_options_say(tmp_path: Path) -> None:
     first = open_graph(STARTER.path("ais.onnx"), options)
     assert list((tmp_path / "compiled").iterdir())
     again = open_graph(STARTER.path("ais.onnx"), options)
-    embedding = np.random.default_rng(3).normal(size=(1, 128, 32, 32)).astype(np.float32)
-    maps = [graph.run({"embedding": embedding})["maps"] for graph in (first, again)]
+    random, dims = np.random.default_rng(3), STARTER.expect(PromptableManifest).dims
+    shapes = zip(FEATURE_NAMES, (dims.embedding, *dims.high_res), strict=False)
+    features = {name: random.normal(size=(1, *shape)).astype(np.float32) for name, shape in shapes}
+    maps = [graph.run(features)["maps"] for graph in (first, again)]
     assert np.array_equal(*maps)
 
 

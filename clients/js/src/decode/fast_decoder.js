@@ -13,12 +13,13 @@ import { parseSafetensors } from "./safetensors.js";
  * @typedef {object} PreparedImage
  * @property {Size} size
  * @property {Record<string, import("./safetensors.js").Float16Array>} embedding
- * @property {Record<string, any>} features The decoder's own features of SAM 2, as tensors.
+ * @property {Record<string, any>} fine The fine features that some models have, as the decoder reads them.
  * @property {Record<string, any>} prepared Without a prior mask.
  * @property {number} bytes
  */
 
 const PREPARE = "prepare.onnx";
+const PREPARE_FINE = "prepare_fine.onnx";
 const FEW = "fast_decoder.onnx";
 export const MANY = "fast_decoder_many.onnx";
 // Images held: SAM 2 takes 40 MB for each, SAM 14.
@@ -68,11 +69,11 @@ export class FastDecoder {
    */
   async add(imageId, size, file) {
     const embedding = parseSafetensors(file);
-    const { embedding: main, ...fine } = embedding;
-    const features = Object.fromEntries(Object.entries(fine).map(([name, array]) => [name, this._tensor(array)]));
+    const { embedding: main, ...features } = embedding;
+    const fine = await this._prepareFine(features);
     const prepared = await this._prepare(main, null);
-    const bytes = file.byteLength + [...Object.values(features), ...Object.values(prepared)].reduce((sum, { data }) => sum + data.byteLength, 0);
-    this._images.set(imageId, { size, embedding, features, prepared, bytes });
+    const bytes = file.byteLength + [...Object.values(fine), ...Object.values(prepared)].reduce((sum, { data }) => sum + data.byteLength, 0);
+    this._images.set(imageId, { size, embedding, fine, prepared, bytes });
     let total = [...this._images.values()].reduce((sum, image) => sum + image.bytes, 0);
     for (const [id, image] of this._images) {
       if (total <= MAX_BYTES || id === imageId) break;
@@ -98,7 +99,7 @@ export class FastDecoder {
     this._images.delete(imageId);
     this._images.set(imageId, image);
     const prepared = prompt.prior ? await this._prepare(image.embedding.embedding, prompt.prior) : image.prepared;
-    const inputs = { ...image.features, ...prepared };
+    const inputs = { ...image.fine, ...prepared };
     return decodePrompt(
       (coords, labels, tokens) => this._decode(inputs, coords, labels, tokens),
       this.decoder,
@@ -128,6 +129,16 @@ export class FastDecoder {
       mask_input: new Tensor("float32", prior ?? new Float32Array(low * low), [1, 1, low, low]),
       has_mask: new Tensor("float32", Float32Array.of(prior ? 1 : 0), [1]),
     });
+  }
+
+  /**
+   * Models of segserve 0.2 have no graph for it: their decoder reads the features as they are.
+   * @param {Record<string, import("./safetensors.js").Float16Array>} features
+   * @returns {Promise<Record<string, any>>}
+   */
+  async _prepareFine(features) {
+    const tensors = Object.fromEntries(Object.entries(features).map(([name, array]) => [name, this._tensor(array)]));
+    return this._sessions.get(PREPARE_FINE)?.run(tensors) ?? tensors;
   }
 
   /**

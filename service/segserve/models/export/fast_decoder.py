@@ -1,10 +1,10 @@
 """The exact fast mask decoder: SAM's mask decoder, rewritten so that a click computes only what depends on the click.
 
-SAM and SAM 2 share the two-way transformer, so the same three steps rewrite both. No step changes the function
+SAM and SAM 2 share the two-way transformer, so the same steps rewrite both. No step changes the function
 (Kirillov et al., "Segment Anything", 2023; Ravi et al., "SAM 2", 2024):
 
-1. `ImagePreparation` runs once per image. No prompt has changed the image tokens before layer 0, so layer 0's keys and
-   values (token to image) and queries (image to token) depend on the image alone.
+1. `ImagePreparation` runs once per image, and again for each prior mask. No prompt has changed the image tokens before
+   layer 0, so layer 0's keys and values (token to image) and queries (image to token) depend on the image alone.
 2. The projections of all P image tokens are moved to the T prompt tokens: ``(q Wq)(x Wk)^T`` is
    ``(q Wq Wk^T) x^T``. The key's bias is constant along the softmax and drops out. The value's bias passes
    through the softmax unchanged, because the weights sum to one. This "folding" is faster while T < 16
@@ -12,6 +12,8 @@ SAM and SAM 2 share the two-way transformer, so the same three steps rewrite bot
 3. Transposed convolutions with kernel 2 and stride 2 become matrix products over channels-last tokens. Only the
    final single-channel masks are permuted. The last attention, the hypernetworks and the masks are computed
    only for the requested mask tokens.
+4. The fine features of SAM 2 and the starter are added in that order of tokens. `FinePreparation` brings them into it
+   once per image. With the bias of the convolution that they are added to, they are the third operand of its product.
 
 Shapes: C channels, g x g grid, P = g*g image tokens, H heads of d channels, T tokens, M masks.
 """
@@ -179,6 +181,28 @@ class ImagePreparation(nn.Module):
         return keys, k, v, q
 
 
+class FinePreparation(nn.Module):
+    """The fine features of an image as `FastDecoder` adds them. It has no part in prior masks.
+
+    high_res_0 [1, C/8, 4g, 4g], high_res_1 [1, C/4, 2g, 2g] -> fine_0 [4P, C/2], fine_1 [P, C]: of each of a token's
+    four parts, and of each token, the values of its 2 x 2 pixels, the convolution's bias added.
+    """
+
+    INPUTS = ("high_res_0", "high_res_1")
+    OUTPUTS = ("fine_0", "fine_1")
+
+    def __init__(self, prompt_encoder: Any, mask_decoder: Any) -> None:
+        super().__init__()
+        self.grid = prompt_encoder.image_embedding_size[0]
+        self.upscaling = mask_decoder.output_upscaling
+
+    def forward(self, high_res_0: Tensor, high_res_1: Tensor) -> tuple[Tensor, Tensor]:
+        first, _, _, second, _ = self.upscaling
+        fine_0 = split_by_token(high_res_0, self.grid, 2) + second.bias
+        fine_1 = split_by_token(high_res_1, self.grid, 1) + first.bias
+        return fine_0.reshape(-1, 4 * fine_0.shape[-1]), fine_1.reshape(-1, 4 * fine_1.shape[-1])
+
+
 class FastDecoder(nn.Module):
     """The part of the decoder that runs for each click: prompt and prepared image -> logits and scores.
 
@@ -186,7 +210,7 @@ class FastDecoder(nn.Module):
     point_labels: [1, N]; 1 and 0 are points, 2 and 3 a box's corners, -1 is padding.
     channels: [M] int64, which of the four mask tokens.
     keys, k, v, q: the outputs of `ImagePreparation`.
-    high_res: for SAM 2, high_res_0 [1, C/8, 4g, 4g] and high_res_1 [1, C/4, 2g, 2g].
+    fine: the outputs of `FinePreparation`; none for SAM.
 
     -> low_res [M, 4g, 4g], scores [4] of all mask tokens.
     """
@@ -241,17 +265,13 @@ class FastDecoder(nn.Module):
             keys = layer.norm4(spread)
         return queries, keys
 
-    def upscale(self, keys: Tensor, high_res: tuple[Tensor, ...]) -> Tensor:
+    def upscale(self, keys: Tensor, fine: tuple[Tensor, ...]) -> Tensor:
         """Upscale image tokens: [P, C] -> [P, 4, 4, C/8], each token's 4 x 4 low-res pixels as two steps of 2 x 2."""
         first, norm, act, second, act2 = self.decoder.output_upscaling
-        x = upscale_2x(keys, first)
-        if high_res:
-            x = x + split_by_token(high_res[1], self.grid, 1)
+        fine_0, fine_1 = fine or (None, None)
+        x = upscale_2x(keys, first, fine_1)
         x = F.layer_norm(x, tuple(norm.weight.shape), norm.weight, norm.bias, norm.eps)
-        x = upscale_2x(act(x), second)
-        if high_res:
-            x = x + split_by_token(high_res[0], self.grid, 2)
-        return act2(x)
+        return act2(upscale_2x(act(x), second, fine_0))
 
     def forward(
         self,
@@ -262,7 +282,7 @@ class FastDecoder(nn.Module):
         k: Tensor,
         v: Tensor,
         q: Tensor,
-        *high_res: Tensor,
+        *fine: Tensor,
     ) -> tuple[Tensor, Tensor]:
         points = embed_points(self.prompt_encoder, point_coords, point_labels)[0]
         tokens = torch.cat([*(embedding.weight for embedding in self.output_tokens), points])
@@ -273,7 +293,7 @@ class FastDecoder(nn.Module):
         queries, tokens = queries[read], tokens[read]
         queries = self.final_norm(queries + self.final(queries + tokens, keys, keys + position))
         scores = self.decoder.iou_prediction_head(queries[:1])[0]
-        return self.masks(self.upscale(keys, high_res), self.hyper(queries[1:], channels)), scores
+        return self.masks(self.upscale(keys, fine), self.hyper(queries[1:], channels)), scores
 
     def hyper(self, queries: Tensor, channels: Tensor) -> Tensor:
         """Run each mask token through its own hypernetwork: [M, C] -> [M, C/8]."""
@@ -300,16 +320,22 @@ class FastDecoder(nn.Module):
         return masks.reshape(g, g, -1, 4, 4).permute(2, 0, 3, 1, 4).reshape(-1, 4 * g, 4 * g)
 
 
-def upscale_2x(x: Tensor, convolution: nn.ConvTranspose2d) -> Tensor:
+def upscale_2x(x: Tensor, convolution: nn.ConvTranspose2d, added: Tensor | None) -> Tensor:
     """Apply a transposed convolution of kernel and stride 2 to channels-last x: [..., C] -> [..., 4, D].
 
     The new axis counts the 2 x 2 pixels that each input pixel becomes, row first.
+    added: [N, 4 D] for the N pixels of x, in place of the convolution's bias.
     """
     inputs, outputs = convolution.weight.shape[:2]
     weight = convolution.weight.permute(2, 3, 1, 0).reshape(4 * outputs, inputs)
-    # Flat, and with the bias, this is one Gemm, so adding the bias takes no pass of its own over the pixels.
-    flat = F.linear(x.reshape(-1, inputs), weight, convolution.bias.repeat(4))
-    return flat.reshape(*x.shape[:-1], 4, outputs)
+    flat = x.reshape(-1, inputs)
+    # Flat, this is one Gemm with what is added, so adding takes no pass of its own over the pixels.
+    product = (
+        F.linear(flat, weight, convolution.bias.repeat(4))
+        if added is None
+        else torch.addmm(added, flat, weight.T)
+    )
+    return product.reshape(*x.shape[:-1], 4, outputs)
 
 
 def split_by_token(feature: Tensor, grid: int, steps: int) -> Tensor:

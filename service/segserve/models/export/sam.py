@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from segserve.models.bundle import Bundle, write_manifest
 from segserve.models.export.batch_norm import fold_batch_norms
-from segserve.models.export.fast_decoder import FastDecoder, ImagePreparation
+from segserve.models.export.fast_decoder import FastDecoder, FinePreparation, ImagePreparation
 from segserve.models.export.torch_to_onnx import export_onnx, round_to_fp16
 from segserve.models.manifest import Dims, ModelKind, PreprocessEntry, PromptableManifest, Subject
 from segserve.models.promptable_model import FEATURE_NAMES
@@ -84,7 +84,7 @@ def feature_shapes(channels: int, grid: int, *, fine: bool) -> tuple[tuple[int, 
 def export_decoders(
     prompt_encoder: Any, mask_decoder: Any, folder: Path, high_res: list[Tensor], **how: bool
 ) -> None:
-    """Write prepare.onnx and the two fast decoders of SAM or SAM 2.
+    """Write prepare.onnx, prepare_fine.onnx where there are fine features, and the two fast decoders.
 
     high_res: examples of the two fine features of SAM 2 and the starter; empty for SAM.
     how: how `export_onnx` stores weights.
@@ -99,12 +99,18 @@ def export_decoders(
     export_onnx(prepare, folder / "prepare.onnx", inputs, ImagePreparation.OUTPUTS, None, **how)
     with torch.no_grad():
         prepared = dict(zip(ImagePreparation.OUTPUTS, prepare(*inputs.values()), strict=True))
+        if high_res:
+            prepare_fine = FinePreparation(prompt_encoder, mask_decoder).eval()
+            features = dict(zip(FinePreparation.INPUTS, high_res, strict=True))
+            export_onnx(
+                prepare_fine, folder / "prepare_fine.onnx", features, FinePreparation.OUTPUTS, None, **how
+            )
+            prepared |= zip(FinePreparation.OUTPUTS, prepare_fine(*high_res), strict=True)
     click = {
         "point_coords": torch.rand(1, 2, 2),
         "point_labels": torch.tensor([[1.0, -1.0]]),
         "channels": torch.tensor([0, 1]),
         **prepared,
-        **{f"high_res_{index}": feature for index, feature in enumerate(high_res)},
     }
     axes = {**POINT_AXES, "channels": {0: "masks"}, "low_res": {0: "masks"}}
     for name, fold in (("fast_decoder.onnx", True), ("fast_decoder_many.onnx", False)):

@@ -6,6 +6,7 @@ from segserve.models.manifest import Dims, ModelKind, PreprocessEntry
 
 IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 DECODER_GRAPHS = ("prepare", "fast_decoder", "fast_decoder_many", "decoder")
+FINE_DECODER_GRAPHS = ("prepare_fine", *DECODER_GRAPHS)  # of models with fine features
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,10 @@ class SamArchitecture:
     @property
     def templates(self) -> dict[str, str]:
         """The template of each graph of the bundle, by the graph's name."""
+        graphs = FINE_DECODER_GRAPHS if self.dims.high_res else DECODER_GRAPHS
         return {
             "encoder": f"{self.encoder}/encoder",
-            **{graph: f"{self.decoders}/{graph}" for graph in DECODER_GRAPHS},
+            **{graph: f"{self.decoders}/{graph}" for graph in graphs},
         }
 
 

@@ -48,7 +48,8 @@ def describe_model(service: Service, bundle: Bundle) -> dict[str, Any]:
 def describe_decoder(bundle: Bundle) -> dict[str, Any]:
     """The JSON of `DecoderOut`. Raises WrongModel, and NotFound for a model without the graphs."""
     manifest = expect_fast_decoder(bundle)
-    graphs = [manifest.files[name] for name in PromptableModel.DECODER_GRAPHS]
+    names = PromptableModel.list_decoder_graphs(manifest)
+    graphs = [manifest.files[name] for name in names]
     return {
         "model": manifest.name,
         "digest": bundle.digest,
@@ -61,7 +62,7 @@ def describe_decoder(bundle: Bundle) -> dict[str, Any]:
         "fold_below_points": FOLD_BELOW_TOKENS - MAX_OUTPUT_TOKENS,
         "graphs": [
             {"name": name, "bytes": entry.bytes, "sha256": entry.digest}
-            for name, entry in zip(PromptableModel.DECODER_GRAPHS, graphs, strict=True)
+            for name, entry in zip(names, graphs, strict=True)
         ],
     }
 
@@ -69,11 +70,12 @@ def describe_decoder(bundle: Bundle) -> dict[str, Any]:
 def get_decoder_graph(bundle: Bundle, graph: str) -> tuple[Path, str]:
     """Return the path of a graph of the fast decoder, and its sha256. Raises WrongModel, NotFound."""
     manifest = expect_fast_decoder(bundle)
-    if graph not in PromptableModel.DECODER_GRAPHS:
+    names = PromptableModel.list_decoder_graphs(manifest)
+    if graph not in names:
         raise NotFound(
             f"The decoder has no graph {quote(graph)}.",
             field="graph",
-            remedy=f"Name one of: {', '.join(PromptableModel.DECODER_GRAPHS)}.",
+            remedy=f"Name one of: {', '.join(names)}.",
         )
     return bundle.path(graph), manifest.files[graph].digest
 

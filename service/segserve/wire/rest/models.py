@@ -79,8 +79,8 @@ def add_routes(api: FastAPI, service: Service) -> None:
         tags=["models"],
     )
     async def get_fast_decoder_graph(model: ModelName, graph: GraphName, request: Request) -> Response:
-        """A graph as ONNX: prepare.onnx runs once for each image, fast_decoder.onnx for each click with few points,
-        fast_decoder_many.onnx for each click with many."""
+        """A graph as ONNX: prepare.onnx and prepare_fine.onnx, where the model has it, run once for each image,
+        fast_decoder.onnx for each click with few points, fast_decoder_many.onnx for each click with many."""
         path, digest = get_decoder_graph(service.registry.bundle(model), graph)
         headers = {"ETag": f'"{digest}"', "Cache-Control": REVALIDATE}
         if digest in request.headers.get("if-none-match", ""):

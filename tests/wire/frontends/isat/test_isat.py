@@ -201,7 +201,8 @@ def test_checkpoints_are_called_as_isat_knows_them() -> None:
 
 
 def test_the_model_is_one_that_isat_can_decode_for() -> None:
-    starter, tiny, large = fake("starter", "starter-conv"), fake("a", "vit_t"), fake("b", "vit_l")
+    starter = Bundle(BUILT_IN_MODELS / "starter")
+    tiny, large = fake("a", "vit_t"), fake("b", "vit_l")
     assert choose_model([starter, tiny, large], None, "starter") is tiny
     assert choose_model([starter, tiny, large], None, "b") is large
     assert choose_model([starter, tiny, large], "b", "starter") is large
