@@ -59,6 +59,11 @@ class GRPCInferenceServiceStub:
                 request_serializer=segserve_dot_inference_dot_inference__pb2.ModelMetadataRequest.SerializeToString,
                 response_deserializer=segserve_dot_inference_dot_inference__pb2.ModelMetadataResponse.FromString,
                 _registered_method=True)
+        self.ModelConfig = channel.unary_unary(
+                '/inference.GRPCInferenceService/ModelConfig',
+                request_serializer=segserve_dot_inference_dot_inference__pb2.ModelConfigRequest.SerializeToString,
+                response_deserializer=segserve_dot_inference_dot_inference__pb2.ModelConfigResponse.FromString,
+                _registered_method=True)
         self.ModelInfer = channel.unary_unary(
                 '/inference.GRPCInferenceService/ModelInfer',
                 request_serializer=segserve_dot_inference_dot_inference__pb2.ModelInferRequest.SerializeToString,
@@ -118,6 +123,13 @@ class GRPCInferenceServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ModelConfig(self, request, context):
+        """The same tensors, as Triton's configuration of a model names them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ModelInfer(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -171,6 +183,11 @@ def add_GRPCInferenceServiceServicer_to_server(servicer, server):
                     servicer.ModelMetadata,
                     request_deserializer=segserve_dot_inference_dot_inference__pb2.ModelMetadataRequest.FromString,
                     response_serializer=segserve_dot_inference_dot_inference__pb2.ModelMetadataResponse.SerializeToString,
+            ),
+            'ModelConfig': grpc.unary_unary_rpc_method_handler(
+                    servicer.ModelConfig,
+                    request_deserializer=segserve_dot_inference_dot_inference__pb2.ModelConfigRequest.FromString,
+                    response_serializer=segserve_dot_inference_dot_inference__pb2.ModelConfigResponse.SerializeToString,
             ),
             'ModelInfer': grpc.unary_unary_rpc_method_handler(
                     servicer.ModelInfer,
@@ -328,6 +345,33 @@ class GRPCInferenceService:
             '/inference.GRPCInferenceService/ModelMetadata',
             segserve_dot_inference_dot_inference__pb2.ModelMetadataRequest.SerializeToString,
             segserve_dot_inference_dot_inference__pb2.ModelMetadataResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ModelConfig(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/inference.GRPCInferenceService/ModelConfig',
+            segserve_dot_inference_dot_inference__pb2.ModelConfigRequest.SerializeToString,
+            segserve_dot_inference_dot_inference__pb2.ModelConfigResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -281,6 +281,7 @@ METHOD_RIGHTS: dict[str, Right] = {
         "ServerMetadata",
         "ModelReady",
         "ModelMetadata",
+        "ModelConfig",
         "ModelStatistics",
         "RepositoryIndex",
     ),

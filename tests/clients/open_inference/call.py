@@ -30,6 +30,10 @@ for library, address in ((tritonclient.http, http_address), (tritonclient.grpc, 
     assert client.get_server_metadata()
     assert client.get_model_metadata("starter", "1")
     assert client.get_model_repository_index()
+    config = client.get_model_config("starter", **({} if library is tritonclient.http else {"as_json": True}))
+    config = config.get("config", config)  # gRPC answers it in a message
+    points_type = {tensor["name"]: tensor["data_type"] for tensor in config["input"]}["point_coords"]
+    assert (config["name"], points_type) == ("starter", "TYPE_FP32"), config
     result = client.infer("starter", make_inputs(library), request_id="7")
     masks = result.as_numpy("masks")
     assert masks.dtype == bool

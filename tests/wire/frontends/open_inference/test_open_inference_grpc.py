@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from google.protobuf.json_format import MessageToDict
 from PIL import Image
 
 from segserve.inference import inference_pb2 as pb
@@ -43,6 +44,19 @@ def test_server_and_models_are_described(stub: Any) -> None:
     assert {"point_coords", "boxes"} <= {tensor.name for tensor in described.inputs}
     index = stub.RepositoryIndex(pb.RepositoryIndexRequest(ready=True)).models
     assert {"starter", "starter-unet"} <= {model.name for model in index}
+
+
+def test_a_models_configuration_is_that_of_rest(stub: Any, grpc_server: Server) -> None:
+    for name in ("starter", "starter-unet"):
+        config = stub.ModelConfig(pb.ModelConfigRequest(name=name)).config
+        by_rest = grpc_server.client.get(f"/v2/models/{name}/config").json()
+        written = MessageToDict(config, preserving_proto_field_name=True)
+        for tensor in [*written["input"], *written["output"]]:
+            tensor["dims"] = [int(edge) for edge in tensor["dims"]]  # JSON of protobuf has texts for 64 bits
+        assert {"max_batch_size": 0, **written} == by_rest
+    with pytest.raises(grpc.RpcError) as refused:
+        stub.ModelConfig(pb.ModelConfigRequest(name="none"))
+    assert refused.value.code() is grpc.StatusCode.NOT_FOUND  # type: ignore[attr-defined]
 
 
 def test_a_click_is_that_of_rest(stub: Any, grpc_server: Server, nuclei: Path) -> None:

@@ -78,6 +78,13 @@ class OpenInferenceService(inference_pb2_grpc.GRPCInferenceServiceServicer):
         bundle = await find_bundle(self._service, request.name, request.version)
         return inference_pb2.ModelMetadataResponse(**describe.describe_model(bundle))
 
+    async def ModelConfig(
+        self, request: inference_pb2.ModelConfigRequest, context: Context
+    ) -> inference_pb2.ModelConfigResponse:
+        bundle = await find_bundle(self._service, request.name, request.version)
+        config = inference_pb2.ModelConfig(**describe.describe_config(bundle))
+        return inference_pb2.ModelConfigResponse(config=config)
+
     async def ModelInfer(
         self, request: inference_pb2.ModelInferRequest, context: Context
     ) -> inference_pb2.ModelInferResponse:
