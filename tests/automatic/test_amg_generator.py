@@ -24,10 +24,11 @@ from segserve.automatic.point_grids import make_point_grid, plan_grid_regions
 from segserve.encode.prepared_cache import PreparedImage
 from segserve.encode.preprocess import preprocess_image
 from segserve.errors import TooLarge
-from segserve.masks.crop import to_mask
+from segserve.masks.crop import area, bounding_box, to_mask
 from segserve.masks.geometry import iou
 from segserve.masks.upscale import LogitsGeometry, measure_mask
 from segserve.models.export.sam import export_sam
+from segserve.models.manifest import NmsKeeps
 from segserve.models.promptable_model import PromptableModel
 from segserve.timing import Timings
 from segserve.types import Region, Size, UInt8
@@ -41,16 +42,16 @@ class Ours:
 
     def __init__(self, model: PromptableModel, threads: int = 2) -> None:
         self.model = model
-        self.candidates: dict[tuple[bytes, Region, int], AmgCandidates] = {}
+        self.candidates: dict[tuple[bytes, Region, int, bool], AmgCandidates] = {}
         self._threads = ThreadPoolExecutor(threads)
 
     def generate(self, image: UInt8, params: AmgParams) -> list[AmgMask]:
         size: Size = Size(*image.shape[:2])
         masks: list[AmgMask] = []
         for grid in plan_grid_regions(size, params):
-            key = (image.tobytes(), grid.region, grid.points_per_side)
+            key = (image.tobytes(), grid.region, grid.points_per_side, params.multimask_output)
             if key not in self.candidates:
-                self.candidates[key] = self._decode(image, grid)
+                self.candidates[key] = self._decode(image, grid, multimask=params.multimask_output)
             masks += filter_candidates(
                 self.candidates[key], self.model.manifest, grid.region, size, params, MAX_BYTES
             )
@@ -61,10 +62,16 @@ class Ours:
         embedding = self.model.encode(preprocess_image(image[rows, columns], self.model.preprocess))
         return PreparedImage(region.size, embedding, self.model.prepare(embedding, None))
 
-    def _decode(self, image: UInt8, grid: Any) -> AmgCandidates:
+    def _decode(self, image: UInt8, grid: Any, *, multimask: bool) -> AmgCandidates:
         prepared = self.prepared(image, grid.region)
         candidates = decode_points(
-            self.model, prepared, make_point_grid(grid), amg_candidates.LOGIT_DEPTH, self._threads, Timings()
+            self.model,
+            prepared,
+            make_point_grid(grid),
+            amg_candidates.LOGIT_DEPTH,
+            self._threads,
+            Timings(),
+            multimask,
         )
         return AmgCandidates(amg_candidates.LOGIT_DEPTH, candidates)
 
@@ -74,7 +81,15 @@ class Reference:
         self.sam = sam
 
     def generate(self, image: UInt8, params: AmgParams) -> list[dict[str, Any]]:
-        masks: list[dict[str, Any]] = SamAutomaticMaskGenerator(self.sam, **asdict(params)).generate(image)
+        options = asdict(params)
+        multimask = options.pop("multimask_output")
+        assert options.pop("nms_keeps") is NmsKeeps.BEST, "its NMS knows scores alone"
+        generator = SamAutomaticMaskGenerator(self.sam, **options)
+        predict = generator.predictor.predict_torch
+        generator.predictor.predict_torch = lambda *args, **named: predict(
+            *args, **{**named, "multimask_output": multimask}
+        )
+        masks: list[dict[str, Any]] = generator.generate(image)
         return [mask for mask in masks if mask["area"]]
 
 
@@ -136,6 +151,7 @@ LENIENT: dict[str, Any] = {
 }
 CROPS = {**LENIENT, "points_per_side": 4, "crop_n_layers": 1, "crop_nms_thresh": 0.99}
 CASES = {
+    "one mask of each click": AmgParams(**LENIENT, multimask_output=False),
     "a grid": AmgParams(**{**LENIENT, "pred_iou_thresh": 0.01}),
     "NMS removes duplicates": AmgParams(**{**LENIENT, "box_nms_thresh": 0.97}),
     "all masks": AmgParams(**{**LENIENT, "stability_score_thresh": 0.0, "box_nms_thresh": 1.0}),
@@ -144,6 +160,25 @@ CASES = {
         **{**CROPS, "points_per_side": 6}, crop_n_points_downscale_factor=2, crop_overlap_ratio=0.5
     ),
 }
+
+
+@pytest.mark.parametrize("keeps", [NmsKeeps.SMALLEST, NmsKeeps.LARGEST])
+def test_nms_prefers_what_it_is_told(small: tuple[Ours, Reference], keeps: NmsKeeps) -> None:
+    torchvision: Any = pytest.importorskip("torchvision")
+    ours, _ = small
+    image = noise_image(96, 128)
+    params = {**LENIENT, "box_nms_thresh": 0.9}
+    masks = ours.generate(image, AmgParams(**params, nms_keeps=NmsKeeps.ALL))
+    by_score = ours.generate(image, AmgParams(**params))
+    kept = ours.generate(image, AmgParams(**params, nms_keeps=keeps))
+    assert 0 < len(kept) < len(masks)
+    boxes = [bounding_box(mask.crop) for mask in masks]
+    inclusive = torch.tensor([[x0, y0, x1 - 1, y1 - 1] for x0, y0, x1, y1 in boxes]).float()
+    areas = torch.tensor([float(area(mask.crop)) for mask in masks])
+    wanted = torchvision.ops.nms(inclusive, areas if keeps is NmsKeeps.LARGEST else -areas, 0.9).tolist()
+    # Of equal areas any may be first.
+    assert [area(mask.crop) for mask in kept] == [int(areas[index]) for index in wanted]
+    assert sorted(area(mask.crop) for mask in kept) != sorted(area(mask.crop) for mask in by_score)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -34,10 +34,12 @@ class GridKey:
     """Identifies a grid.
 
     embedding: of the image or region that the grid lies on.
+    multimask: three candidates for each click, otherwise the single mask.
     """
 
     embedding: EmbeddingKey
     points_per_side: int
+    multimask: bool
 
 
 @dataclass
@@ -87,15 +89,19 @@ class AmgCandidateCache:
         region: Region | None,
         offset: float,
         timings: Timings,
+        *,
+        multimask: bool = True,
     ) -> AmgCandidates:
         """Return the candidates of a grid. The caller must hold a slot of the executor.
 
         region: the grid's region in pixels of the image; None is the whole image.
         offset: the candidates are good for stability offsets up to this.
+        multimask: three candidates for each click, otherwise the single mask.
 
         Raises TooLarge, and what `Embeddings.get_prepared` raises.
         """
-        key = GridKey(EmbeddingKey(tenant, image_id, model.embedding_digest, region), grid.points_per_side)
+        embedding = EmbeddingKey(tenant, image_id, model.embedding_digest, region)
+        key = GridKey(embedding, grid.points_per_side, multimask)
         cached, depth = self._entries.get(key), max(offset, LOGIT_DEPTH)
         if cached is not None and cached.depth >= depth:
             self._metrics.whole_images.count_amg_grid("process")
@@ -132,7 +138,7 @@ class AmgCandidateCache:
         for points in split_points(make_point_grid(grid)):
             candidates.add(
                 await self._executor.run_in_slot(
-                    decode_points, model, image, points, depth, self._decode_threads, timings
+                    decode_points, model, image, points, depth, self._decode_threads, timings, key.multimask
                 )
             )
             if candidates.nbytes > MAX_GRID_BYTES:

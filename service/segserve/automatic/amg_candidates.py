@@ -107,17 +107,19 @@ def cut_patch(logits: Float32, depth: float) -> LogitsPatch:
     return LogitsPatch(part.astype(PATCH_DTYPE), left, top)
 
 
-def select_mask_channels(manifest: PromptableManifest) -> list[int]:
-    """Return the decoder's multimask channels, or its single mask if it has no others."""
-    return [token for token in CANDIDATE_TOKENS if token in manifest.dims.masks] or [SINGLE_TOKEN]
+def select_mask_channels(manifest: PromptableManifest, *, multimask: bool) -> list[int]:
+    """Return the decoder's multimask channels or its single mask: those that it has, if it has not both."""
+    candidates = [token for token in CANDIDATE_TOKENS if token in manifest.dims.masks]
+    single = [SINGLE_TOKEN] if SINGLE_TOKEN in manifest.dims.masks else []
+    return candidates or single if multimask else single or candidates
 
 
 def decode_point(
-    model: PromptableModel, image: PreparedImage, x: float, y: float, depth: float
+    model: PromptableModel, image: PreparedImage, x: float, y: float, depth: float, *, multimask: bool
 ) -> list[AmgCandidate]:
     """Decode one click at (x, y) on the prepared image, in the calling thread."""
     click = Prompt(points=np.array([[x, y]], np.float32), labels=np.ones(1, np.int64))
-    channels = select_mask_channels(model.manifest)
+    channels = select_mask_channels(model.manifest, multimask=multimask)
     logits, scores = model.decode(image.prepared, *encode_tokens(click, model.manifest, image.size), channels)
     logits = logits - np.float32(model.manifest.mask_threshold)
     return [
@@ -133,8 +135,11 @@ def decode_points(
     depth: float,
     threads: Executor,
     timings: Timings,
+    multimask: bool,
 ) -> list[AmgCandidate]:
     """Decode clicks at `points` [N, 2], (x, y) in pixels of the prepared image, side by side.
+
+    multimask: three candidates for each click, otherwise the single mask.
 
     One click per thread is fastest: decoding clicks in a batch gains nothing, and a second thread for one click gains
     less than a second click in parallel.
@@ -142,6 +147,9 @@ def decode_points(
     with timings.stage("decode"):
         single_threaded = model.single_threaded
         per_point = threads.map(
-            lambda point: decode_point(single_threaded, image, point[0], point[1], depth), points.tolist()
+            lambda point: decode_point(
+                single_threaded, image, point[0], point[1], depth, multimask=multimask
+            ),
+            points.tolist(),
         )
         return [candidate for candidates in per_point for candidate in candidates]

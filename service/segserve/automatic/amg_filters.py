@@ -17,7 +17,7 @@ from segserve.errors import TooLarge
 from segserve.masks.crop import bounding_box
 from segserve.masks.nms import nms
 from segserve.masks.upscale import LogitsGeometry, MaskMeasure, measure_mask, upscale_mask
-from segserve.models.manifest import PromptableManifest
+from segserve.models.manifest import NmsKeeps, PromptableManifest
 from segserve.types import Crop, Region, Size
 
 
@@ -44,7 +44,7 @@ def filter_candidates(
     params: AmgParams,
     max_bytes: int,
 ) -> list[AmgMask]:
-    """Return the masks of one region of an image of `size`, by descending predicted IoU.
+    """Return the masks of one region of an image of `size`: those that NMS prefers first, else by their points.
 
     Empty masks are removed; the original keeps them if stability_score_thresh is 0.
 
@@ -108,8 +108,17 @@ def select_masks(
     boxes = to_inclusive_boxes([measures[i].box for i in stable])
     uncut = ~find_boxes_near_crop_edge(boxes + corner, region, size)
     remaining = np.array(stable, np.int64)[uncut]
-    scores = np.array([candidates.items[i].score for i in remaining.tolist()], np.float32)
-    kept: list[int] = remaining[nms(boxes[uncut], scores, params.box_nms_thresh)].tolist()
+    kept: list[int] = remaining.tolist()
+    if params.nms_keeps is NmsKeeps.ALL:
+        return kept
+    match params.nms_keeps:
+        case NmsKeeps.BEST:
+            scores = [candidates.items[i].score for i in kept]
+        case NmsKeeps.SMALLEST:
+            scores = [-measures[i].area for i in kept]
+        case NmsKeeps.LARGEST:
+            scores = [measures[i].area for i in kept]
+    kept = remaining[nms(boxes[uncut], np.array(scores, np.float32), params.box_nms_thresh)].tolist()
     return kept
 
 

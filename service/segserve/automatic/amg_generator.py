@@ -58,7 +58,14 @@ class AmgGenerator:
             for grid in plan_grid_regions(size, params):
                 image_region = to_image_region(grid.region, size, region)
                 candidates = await self._candidates.get(
-                    tenant, image_id, model, grid, image_region, offset, timings
+                    tenant,
+                    image_id,
+                    model,
+                    grid,
+                    image_region,
+                    offset,
+                    timings,
+                    multimask=params.multimask_output,
                 )
                 max_bytes = MAX_MASK_BYTES - sum(mask.crop.pixels.size for mask in masks)
                 masks += await self._executor.run_in_slot(

@@ -89,6 +89,15 @@ Threshold = Annotated[float, Field(ge=0, le=1)]
 Sigma = Annotated[float, Field(ge=0, le=100)]
 
 
+class NmsKeeps(StrEnum):
+    """Which of two masks of AMG that are duplicates stays."""
+
+    BEST = "best"
+    SMALLEST = "smallest"
+    LARGEST = "largest"
+    ALL = "all"
+
+
 class AisEntry(StrictSchema):
     """Parameters of automatic instance segmentation. A field that is left out has the default of
     `segserve.automatic.parameters.AisParams`."""
@@ -135,7 +144,7 @@ class AmgEntry(StrictSchema):
         description="how far the threshold is raised and lowered for the stability, in logits",
     )
     box_nms_thresh: Threshold | None = Field(
-        None, description="NMS: of two masks whose boxes have a higher IoU, the better one stays"
+        None, description="NMS: of two masks whose boxes have a higher IoU, one stays: see nms_keeps"
     )
     crop_n_layers: int | None = Field(
         None, ge=0, le=3, description="layer i adds 4^i crops of the image, and each crop is encoded"
@@ -157,6 +166,14 @@ class AmgEntry(StrictSchema):
     )
     min_mask_region_area: int | None = Field(
         None, ge=0, le=1_000_000, description="holes and islands of fewer pixels are removed from masks"
+    )
+    multimask_output: bool | None = Field(
+        None, description="take the three candidates of each click; false: its single mask"
+    )
+    nms_keeps: NmsKeeps | None = Field(
+        None,
+        description="which of two masks that box_nms_thresh calls duplicates stays: best, by predicted IoU; smallest;"
+        " largest; or all: no NMS within a crop",
     )
 
     def explicit_params(self) -> dict[str, Any]:

@@ -48,6 +48,14 @@ class ResultFormat(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     RESULT_FORMAT_RLE: _ClassVar[ResultFormat]
     RESULT_FORMAT_POLYGON: _ClassVar[ResultFormat]
 
+class NmsKeeps(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    NMS_KEEPS_UNSPECIFIED: _ClassVar[NmsKeeps]
+    NMS_KEEPS_BEST: _ClassVar[NmsKeeps]
+    NMS_KEEPS_SMALLEST: _ClassVar[NmsKeeps]
+    NMS_KEEPS_LARGEST: _ClassVar[NmsKeeps]
+    NMS_KEEPS_ALL: _ClassVar[NmsKeeps]
+
 class Flips(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     FLIPS_UNSPECIFIED: _ClassVar[Flips]
@@ -93,6 +101,11 @@ RESULT_FORMAT_OVERLAY: ResultFormat
 RESULT_FORMAT_COCO: ResultFormat
 RESULT_FORMAT_RLE: ResultFormat
 RESULT_FORMAT_POLYGON: ResultFormat
+NMS_KEEPS_UNSPECIFIED: NmsKeeps
+NMS_KEEPS_BEST: NmsKeeps
+NMS_KEEPS_SMALLEST: NmsKeeps
+NMS_KEEPS_LARGEST: NmsKeeps
+NMS_KEEPS_ALL: NmsKeeps
 FLIPS_UNSPECIFIED: Flips
 FLIPS_NONE: Flips
 FLIPS_HORIZONTAL: Flips
@@ -319,7 +332,7 @@ class AisParams(_message.Message):
     def __init__(self, center_distance_threshold: _Optional[float] = ..., boundary_distance_threshold: _Optional[float] = ..., foreground_threshold: _Optional[float] = ..., foreground_smoothing: _Optional[float] = ..., distance_smoothing: _Optional[float] = ..., min_size: _Optional[int] = ...) -> None: ...
 
 class AmgParams(_message.Message):
-    __slots__ = ("points_per_side", "pred_iou_thresh", "stability_score_thresh", "stability_score_offset", "box_nms_thresh", "crop_n_layers", "crop_nms_thresh", "crop_overlap_ratio", "crop_n_points_downscale_factor", "min_mask_region_area")
+    __slots__ = ("points_per_side", "pred_iou_thresh", "stability_score_thresh", "stability_score_offset", "box_nms_thresh", "crop_n_layers", "crop_nms_thresh", "crop_overlap_ratio", "crop_n_points_downscale_factor", "min_mask_region_area", "multimask_output", "nms_keeps")
     POINTS_PER_SIDE_FIELD_NUMBER: _ClassVar[int]
     PRED_IOU_THRESH_FIELD_NUMBER: _ClassVar[int]
     STABILITY_SCORE_THRESH_FIELD_NUMBER: _ClassVar[int]
@@ -330,6 +343,8 @@ class AmgParams(_message.Message):
     CROP_OVERLAP_RATIO_FIELD_NUMBER: _ClassVar[int]
     CROP_N_POINTS_DOWNSCALE_FACTOR_FIELD_NUMBER: _ClassVar[int]
     MIN_MASK_REGION_AREA_FIELD_NUMBER: _ClassVar[int]
+    MULTIMASK_OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    NMS_KEEPS_FIELD_NUMBER: _ClassVar[int]
     points_per_side: int
     pred_iou_thresh: float
     stability_score_thresh: float
@@ -340,7 +355,9 @@ class AmgParams(_message.Message):
     crop_overlap_ratio: float
     crop_n_points_downscale_factor: int
     min_mask_region_area: int
-    def __init__(self, points_per_side: _Optional[int] = ..., pred_iou_thresh: _Optional[float] = ..., stability_score_thresh: _Optional[float] = ..., stability_score_offset: _Optional[float] = ..., box_nms_thresh: _Optional[float] = ..., crop_n_layers: _Optional[int] = ..., crop_nms_thresh: _Optional[float] = ..., crop_overlap_ratio: _Optional[float] = ..., crop_n_points_downscale_factor: _Optional[int] = ..., min_mask_region_area: _Optional[int] = ...) -> None: ...
+    multimask_output: bool
+    nms_keeps: NmsKeeps
+    def __init__(self, points_per_side: _Optional[int] = ..., pred_iou_thresh: _Optional[float] = ..., stability_score_thresh: _Optional[float] = ..., stability_score_offset: _Optional[float] = ..., box_nms_thresh: _Optional[float] = ..., crop_n_layers: _Optional[int] = ..., crop_nms_thresh: _Optional[float] = ..., crop_overlap_ratio: _Optional[float] = ..., crop_n_points_downscale_factor: _Optional[int] = ..., min_mask_region_area: _Optional[int] = ..., multimask_output: _Optional[bool] = ..., nms_keeps: _Optional[_Union[NmsKeeps, str]] = ...) -> None: ...
 
 class AutomaticRequest(_message.Message):
     __slots__ = ("image_id", "model", "format", "ais", "amg", "raw", "object_size", "scale", "tolerance")

@@ -15,8 +15,9 @@ from shapely.geometry import shape
 from segserve.masks import crop
 from segserve.models.bundle import Bundle
 from segserve.models.registry import BUILT_IN_MODELS
+from segserve.wire.frontends.qupath.bodies import AMG_PARAMETERS
 from segserve.wire.frontends.qupath.choose_model import choose_model, list_weights
-from segserve.wire.frontends.qupath.features import to_feature
+from segserve.wire.frontends.qupath.features import fills_view, to_feature
 from tests.serving import Server
 
 HEADERS = {"accept": "application/json", "Content-Type": "application/json; charset=utf-8"}
@@ -54,32 +55,95 @@ def test_a_rectangle_with_three_candidates(server: Server, nuclei: Path) -> None
     assert [feature["properties"]["object_idx"] for feature in features] == list(range(len(features)))
 
 
-def test_automask_takes_the_parameters_of_sam(server: Server, nuclei: Path) -> None:
+AUTOMASK = {
+    "type": "vit_t",
+    "points_per_side": 8,
+    "points_per_batch": 64,
+    "pred_iou_thresh": 0.6,
+    "stability_score_thresh": 0.6,
+    "stability_score_offset": 1.0,
+    "box_nms_thresh": 0.2,
+    "crop_n_layers": 0,
+    "crop_nms_thresh": 0.7,
+    "crop_overlap_ratio": 0.3413333333333333,
+    "crop_n_points_downscale_factor": 1,
+    "min_mask_region_area": 0,
+    "output_type": "Multi-mask (smallest)",
+    "include_image_edge": False,
+}  # as SAMAutoMaskParameters writes itself
+
+
+@pytest.fixture(scope="module")
+def view(nuclei: Path) -> bytes:
+    """A view of some nuclei, PNG."""
     picture = io.BytesIO()
     Image.open(nuclei).convert("RGB").crop((350, 120, 480, 250)).save(picture, "PNG")
-    body = {
-        "type": "vit_t",
-        "b64img": base64.b64encode(picture.getvalue()).decode(),
-        "points_per_side": 8,
-        "points_per_batch": 64,
-        "pred_iou_thresh": 0.6,
-        "stability_score_thresh": 0.6,
-        "stability_score_offset": 1.0,
-        "box_nms_thresh": 0.2,
-        "crop_n_layers": 0,
-        "crop_nms_thresh": 0.7,
-        "crop_overlap_ratio": 0.3413333333333333,
-        "crop_n_points_downscale_factor": 1,
-        "min_mask_region_area": 0,
-        "output_type": "Multi-mask (smallest)",
-        "include_image_edge": False,
-    }
+    return picture.getvalue()
+
+
+def automask(server: Server, view: bytes, **fields: Any) -> list[dict[str, Any]]:
+    body = {**AUTOMASK, "b64img": base64.b64encode(view).decode(), **fields}
     answer = post(server, "automask/", body)
     assert answer.status_code == 200, answer.text
-    assert answer.json()
-    assert all(feature["properties"]["quality"] >= 0.6 for feature in answer.json())
-    none = post(server, "automask/", {**body, "pred_iou_thresh": 1.0})
-    assert none.json() == []
+    features: list[dict[str, Any]] = answer.json()
+    return features
+
+
+def test_automask_takes_the_parameters_of_sam(server: Server, view: bytes) -> None:
+    features = automask(server, view)
+    assert features
+    assert all(feature["properties"]["quality"] >= 0.6 for feature in features)
+    assert automask(server, view, pred_iou_thresh=1.0) == []
+
+
+@pytest.mark.parametrize(
+    ("output_type", "params", "raw"),
+    [
+        ("Single mask", {"multimask_output": False, "nms_keeps": "smallest"}, False),
+        ("Single Mask", {"multimask_output": False, "nms_keeps": "smallest"}, False),  # samapi's spelling
+        ("Multi-mask (all)", {"multimask_output": True, "nms_keeps": "all"}, True),
+        ("Multi-mask (largest)", {"multimask_output": True, "nms_keeps": "largest"}, True),
+        ("Multi-mask (smallest)", {"multimask_output": True, "nms_keeps": "smallest"}, False),
+        ("Multi-mask (best quality)", {"multimask_output": True, "nms_keeps": "best"}, False),
+    ],
+)
+def test_the_output_type_says_which_masks_count(
+    server: Server, view: bytes, output_type: str, params: dict[str, Any], raw: bool
+) -> None:
+    features = automask(server, view, output_type=output_type, include_image_edge=True)
+    ours = {name: AUTOMASK[name] for name in AMG_PARAMETERS}
+    request = {
+        "image_id": server.upload(view),
+        "method": "amg",
+        "format": "rle",
+        "params": {**ours, **params},
+        "raw": raw,
+    }
+    objects = server.client.post("/v1/automatic", json=request).json()["objects"]
+    assert [feature["properties"]["quality"] for feature in features] == [item["score"] for item in objects]
+
+
+def test_every_output_type_answers_other_masks(server: Server, view: bytes) -> None:
+    def total_area(**fields: Any) -> float:
+        return sum(shape(feature["geometry"]).area for feature in automask(server, view, **fields))
+
+    everything = automask(server, view, output_type="Multi-mask (all)")
+    assert len(everything) > 2 * len(automask(server, view))
+    assert total_area(output_type="Multi-mask (largest)") > 1.2 * total_area()
+    refused = post(
+        server,
+        "automask/",
+        {**AUTOMASK, "b64img": base64.b64encode(view).decode(), "output_type": "Multi-mask"},
+    )
+    assert refused.status_code == 422
+    assert "output_type" in refused.json()["detail"]
+
+
+def test_a_mask_that_fills_the_view_comes_where_it_is_wanted() -> None:
+    frame = np.ones((30, 40), np.bool_)
+    assert fills_view(crop.from_mask(frame))
+    frame[:, 0] = False
+    assert not fills_view(crop.from_mask(frame))
 
 
 def test_weights_are_the_models_of_the_service(server: Server, nuclei: Path) -> None:

@@ -1,10 +1,12 @@
 """The requests of the extension."""
 
+from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, Field, FiniteFloat
+from pydantic import AliasChoices, BeforeValidator, Field, FiniteFloat
 
 from segserve.errors import BadInput
+from segserve.models.manifest import NmsKeeps
 from segserve.wire.frontends.json_body import ClientBody
 from segserve.wire.schemas.prompts import MAX_POINTS
 
@@ -28,6 +30,10 @@ AMG_PARAMETERS = (
     "crop_n_points_downscale_factor",
     "min_mask_region_area",
 )
+
+
+def fold_case(value: Any) -> Any:
+    return value.casefold() if isinstance(value, str) else value
 
 
 class ModelBody(ClientBody):
@@ -96,8 +102,31 @@ class SequenceBody(ModelBody):
     objs: dict[Annotated[int, Field(ge=0)], list[SequenceObject]] = Field(min_length=1, max_length=MAX_FRAMES)
 
 
+class OutputType(StrEnum):
+    """The masks of each point that count, as the extension names them."""
+
+    SINGLE = "single mask"
+    ALL = "multi-mask (all)"
+    LARGEST = "multi-mask (largest)"
+    SMALLEST = "multi-mask (smallest)"
+    BEST = "multi-mask (best quality)"
+
+
+# samapi prefers the smaller of two single masks too.
+NMS_KEEPS = {
+    OutputType.SINGLE: NmsKeeps.SMALLEST,
+    OutputType.ALL: NmsKeeps.ALL,
+    OutputType.LARGEST: NmsKeeps.LARGEST,
+    OutputType.SMALLEST: NmsKeeps.SMALLEST,
+    OutputType.BEST: NmsKeeps.BEST,
+}
+
+
 class AutoMaskBody(ImageBody):
-    """The parameters of SAM's mask generator. output_type, include_image_edge and points_per_batch change nothing."""
+    """The parameters of SAM's mask generator. points_per_batch changes nothing.
+
+    output_type: in any case; the extension and samapi differ in it. include_image_edge: keep masks that fill the view.
+    """
 
     points_per_side: int = 32
     pred_iou_thresh: float = 0.88
@@ -109,3 +138,18 @@ class AutoMaskBody(ImageBody):
     crop_overlap_ratio: float = 512 / 1500
     crop_n_points_downscale_factor: int = 1
     min_mask_region_area: int = 0
+    output_type: Annotated[OutputType, BeforeValidator(fold_case)] = OutputType.SINGLE
+    include_image_edge: bool = False
+
+    @property
+    def is_raw(self) -> bool:
+        """Whether overlapping masks are wanted: a choice among objects would take the smaller ones alone."""
+        return self.output_type in (OutputType.ALL, OutputType.LARGEST)
+
+    def to_params(self) -> Json:
+        """Return the JSON of `AmgParamsIn`."""
+        return {
+            **self.model_dump(include=set(AMG_PARAMETERS)),
+            "multimask_output": self.output_type is not OutputType.SINGLE,
+            "nms_keeps": NMS_KEEPS[self.output_type],
+        }

@@ -2,10 +2,15 @@
 
 from typing import Any
 
-from segserve.masks import polygon
+from segserve.masks import crop, polygon
 from segserve.types import Crop
 
 Json = dict[str, Any]
+
+
+def fills_view(mask: Crop) -> bool:
+    """Whether a mask reaches all four edges of the view: it is the background, or the view itself."""
+    return crop.bounding_box(mask) == (0, 0, mask.size.width, mask.size.height)
 
 
 def to_feature(mask: Crop, quality: float | None, index: int, model: str) -> Json | None:

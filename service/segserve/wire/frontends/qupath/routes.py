@@ -14,14 +14,13 @@ from segserve.types import Candidate, ImageObjects
 from segserve.wire.frontends.frontend import FrontendParts
 from segserve.wire.frontends.json_body import read_client_json
 from segserve.wire.frontends.qupath.bodies import (
-    AMG_PARAMETERS,
     AutoMaskBody,
     ModelBody,
     PromptBody,
     SequenceBody,
 )
 from segserve.wire.frontends.qupath.choose_model import choose_model, list_weights
-from segserve.wire.frontends.qupath.features import to_feature
+from segserve.wire.frontends.qupath.features import fills_view, to_feature
 from segserve.wire.frontends.qupath.sequences import Sequences
 from segserve.wire.http.client_presence import run_while_connected
 from segserve.wire.operations import automatic, segment
@@ -100,19 +99,21 @@ def add_routes(api: FastAPI, parts: FrontendParts) -> None:
             "image_id": image.image_id,
             "model": model,
             "method": "amg",
-            "params": body.model_dump(include=set(AMG_PARAMETERS)),
+            "params": body.to_params(),
+            "raw": body.is_raw,
         }
         asked = validate_body(AutomaticIn, orjson.dumps(content))
         result = await run_while_connected(
             request, automatic.find_objects(service, asked, service.new_timings())
         )
         request.state.model = model
-        return await asyncio.to_thread(write_objects, result)
+        return await asyncio.to_thread(write_objects, result, keep_filling=body.include_image_edge)
 
-    def write_objects(result: ImageObjects) -> Response:
+    def write_objects(result: ImageObjects, *, keep_filling: bool) -> Response:
         features = [
             to_feature(item.crop, item.score, index, result.model)
             for index, item in enumerate(result.objects)
+            if keep_filling or not fills_view(item.crop)
         ]
         return json_answer([feature for feature in features if feature is not None])
 

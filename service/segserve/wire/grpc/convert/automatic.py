@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from segserve.models.manifest import NmsKeeps
 from segserve.types import ImageObjects
 from segserve.v1 import segmentation_pb2
 from segserve.wire.grpc.convert.enums import decode_enum
@@ -11,6 +12,7 @@ from segserve.wire.schemas.automatic import AutomaticIn
 from segserve.wire.schemas.objects import ResultFormat
 
 FORMAT = dict(enumerate([ResultFormat.PNG, *ResultFormat]))
+NMS_KEEPS = dict(enumerate(NmsKeeps, 1))
 
 
 def automatic_from_message(message: segmentation_pb2.AutomaticRequest) -> AutomaticIn:
@@ -28,6 +30,8 @@ def automatic_from_message(message: segmentation_pb2.AutomaticRequest) -> Automa
     }
     if method is not None:
         body["params"] = {field.name: value for field, value in getattr(message, method).ListFields()}
+        if "nms_keeps" in body["params"]:
+            body["params"]["nms_keeps"] = decode_enum(NMS_KEEPS, message.amg.nms_keeps, "params.nms_keeps")
     return validate_body(AutomaticIn, body)
 
 
