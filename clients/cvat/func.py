@@ -3,13 +3,14 @@
     cvat-cli function create-native segserve --function-file func.py -p kind=str:interactor
     cvat-cli function run-agent ID --function-file func.py -p kind=str:interactor -p address=str:http://127.0.0.1:8000
 
-kind: interactor, objects, instances, semantic, or tracker. Needs segserve-client, numpy and, for polygons, contourpy.
+kind: interactor, objects, instances, semantic, or tracker (by SAM 2's memory where the model has one). Needs
+segserve-client, numpy and, for polygons, contourpy.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import cvat_sdk.auto_annotation as cvataa
 import numpy as np
@@ -19,15 +20,19 @@ from cvat_sdk.masks import decode_mask, encode_mask
 from cvat_sdk.models import AttributeValRequest
 from numpy.typing import NDArray
 
-from segserve_client import Client, Image, Object
+from segserve_client import Client, FramePrompt, Image, Object
 
 Bool = NDArray[np.bool_]
+Pixels = NDArray[np.uint8]  # of a frame, [height, width, 3]
 
 OBJECT_LABEL = "object"  # of objects without a class
 # The box on the next frame is larger than the object by this part of its edge, for the object moves.
 BOX_EXTENSION = 0.1
 # A mask that has less in common with the one before is another object: the tracked one is lost.
 MIN_IOU = 0.2
+# SAM 2 remembers the first frame and this many of the last ones. It would look back on six; each is encoded again with
+# every new frame.
+RECENT_FRAMES = 3
 # Polygons may leave out vertices that move the line by less than this, in pixels.
 TOLERANCE_PX = 1.0
 
@@ -135,15 +140,117 @@ class Tracker:
         return cvataa.TrackableShape(type=context.original_shape_type, points=points)
 
 
+class SeenFrame(NamedTuple):
+    """A frame on which a shape is known. prompt: `box` or `mask` of it, as `FramePrompt` takes them."""
+
+    pixels: Pixels
+    prompt: dict[str, Any]
+
+
+class FollowedShape:
+    """A shape that SAM 2 remembers.
+
+    seen: the first frame and the last ones that it was on, in their order; none for a shape without pixels.
+    together: the shapes that were begun on the same frame, this one too. ahead: the next frame and the mask on it, None
+    where it is not there, if it was followed with another shape.
+    """
+
+    def __init__(self, seen: list[SeenFrame], together: list[FollowedShape]) -> None:
+        self.seen, self.together = seen, together
+        self.ahead: tuple[Pixels, Bool | None] | None = None
+
+    def has_frames_of(self, other: FollowedShape) -> bool:
+        return [id(frame.pixels) for frame in self.seen] == [id(frame.pixels) for frame in other.seen]
+
+    def remember(self, pixels: Pixels, mask: Bool) -> None:
+        first, *recent = [*self.seen, SeenFrame(pixels, {"mask": mask})]
+        self.seen = [first, *recent[-RECENT_FRAMES:]]
+
+
+class MemoryTracker:
+    """Shapes followed by SAM 2's memory of earlier frames. A frame is a short job, for all shapes that began together.
+
+    The agent keeps the frames that are remembered, and the service nothing.
+    """
+
+    spec = Tracker.spec
+
+    def __init__(self, client: Client, model: str | None, image_size: int | None) -> None:
+        self._client, self._model, self._image_size = client, model, image_size
+        self._begun: tuple[Pixels, list[FollowedShape]] | None = None  # the latest frame that shapes began on
+
+    def preprocess_image(self, context: Any, image: PIL.Image.Image) -> Pixels:
+        return np.asarray(image.convert("RGB"))
+
+    def init_tracking_state(
+        self, context: Any, pp_image: Pixels, shape: cvataa.TrackableShape
+    ) -> FollowedShape:
+        if self._begun is None or self._begun[0] is not pp_image:
+            self._begun = pp_image, []
+        size = (pp_image.shape[0], pp_image.shape[1])
+        if shape.type == "rectangle":
+            first = [SeenFrame(pp_image, {"box": clip_box(shape.points, size)})]
+        else:
+            drawn = draw_shape(shape, size)
+            first = [SeenFrame(pp_image, {"mask": drawn})] if drawn.any() else []
+        together = self._begun[1]
+        together.append(FollowedShape(first, together))
+        return together[-1]
+
+    def track(
+        self, context: cvataa.TrackingFunctionShapeContext, pp_image: Pixels, state: FollowedShape
+    ) -> cvataa.TrackableShape | None:
+        if not state.seen:
+            return None
+        if state.ahead is None or state.ahead[0] is not pp_image:
+            self._follow(pp_image, state)
+        assert state.ahead is not None
+        mask, state.ahead = state.ahead[1], None
+        points = None if mask is None else to_points(mask, context.original_shape_type)
+        if mask is None or points is None:
+            return None
+        state.remember(pp_image, mask)
+        return cvataa.TrackableShape(type=context.original_shape_type, points=points)
+
+    def _follow(self, pixels: Pixels, state: FollowedShape) -> None:
+        """Find the shape on the next frame, and those that have been on the same frames."""
+        shapes = [shape for shape in state.together if shape.has_frames_of(state)]
+        objects = {
+            number: [FramePrompt(index, **frame.prompt) for index, frame in enumerate(shape.seen)]
+            for number, shape in enumerate(shapes, 1)
+        }
+        options = {} if self._image_size is None else {"image_size": self._image_size}
+        frames = [*(frame.pixels for frame in state.seen), pixels]
+        file = self._client.upload(np.stack(frames))
+        try:
+            job = self._client.video(
+                file, objects, model=self._model, engine="memory", direction="forward", **options
+            )
+            [line] = job.results(start=len(frames) - 1)
+        finally:
+            self._client.delete_file(file)
+        for number, shape in enumerate(shapes, 1):
+            found = line.find(number)
+            shape.ahead = pixels, None if found is None else found.array
+
+
 def create(
-    kind: str = "interactor", address: str = "http://127.0.0.1:8000", model: str | None = None
-) -> Interactor | Detector | Tracker:
-    """Return a function. model: the service's default one if left out; a name for instances and semantic."""
+    kind: str = "interactor",
+    address: str = "http://127.0.0.1:8000",
+    model: str | None = None,
+    image_size: int | None = None,
+) -> Interactor | Detector | Tracker | MemoryTracker:
+    """Return a function. model: the service's default one if left out; a name for instances and semantic.
+
+    image_size: of the input of a SAM 2 that follows shapes; a smaller one is faster and coarser.
+    """
     client = Client(address)
     if kind == "interactor":
         return Interactor(client, model)
     if kind == "tracker":
-        return Tracker(client, model)
+        return (
+            MemoryTracker(client, model, image_size) if has_memory(client, model) else Tracker(client, model)
+        )
     if kind in ("objects", "instances", "semantic"):
         return Detector(client, model, kind)
     raise cvataa.BadFunctionError(
@@ -154,6 +261,15 @@ def create(
 def upload(client: Client, image: PIL.Image.Image, model: str | None = None) -> Image:
     """Send a frame. model: begins to encode it at once."""
     return client.image(np.asarray(image.convert("RGB")), model=model)
+
+
+def has_memory(client: Client, model: str | None) -> bool:
+    """Whether a model follows objects by SAM 2's memory. model: the service's default one if left out."""
+    return any(
+        "memory" in item.engines
+        for item in client.models()
+        if (item.default if model is None else item.name == model)
+    )
 
 
 def list_labels(client: Client, model: str | None, kind: str) -> Sequence[str]:
@@ -187,9 +303,14 @@ def extend_box(mask: Bool) -> list[float]:
 
 def to_mask(image: Image, shape: cvataa.TrackableShape) -> Bool:
     """Return the mask of a shape: for a rectangle, of what is in it."""
-    height, width = image.size
     if shape.type == "rectangle":
         return image.segment(box=clip_box(shape.points, image.size)).array
+    return draw_shape(shape, image.size)
+
+
+def draw_shape(shape: cvataa.TrackableShape, size: tuple[int, int]) -> Bool:
+    """Return the pixels in a polygon or a mask. size: height, width."""
+    height, width = size
     if shape.type == "mask":
         return decode_mask(shape.points, image_width=width, image_height=height)
     picture = PIL.Image.new("1", (width, height))

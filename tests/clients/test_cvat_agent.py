@@ -1,6 +1,7 @@
 """Agents of CVAT (cvat-cli) with clients/cvat/func.py, against a fake CVAT: its masks are the service's."""
 
 import io
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -11,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from segserve.masks import rle
+from segserve.masks import crop, rle
 from segserve.types import Size
+from segserve_client import Client
 from tests.clients.environments import TIMEOUT_S, install
 from tests.clients.fake_cvat import FUNCTION, FakeCvat, Request
 from tests.serving import Server
@@ -39,11 +41,11 @@ def cvat(nuclei: Path) -> Iterator[FakeCvat]:
 
 
 def run_cli(
-    command: Path, cvat: FakeCvat, server: Server, home: Path, *arguments: str, **parameters: str
+    command: Path, cvat: FakeCvat, server: Server, home: Path, *arguments: str, **parameters: str | int
 ) -> str:
     """Run cvat-cli with the function, as the page says."""
-    options = {"address": server.url, **parameters}
-    parts = [f"-p{name}=str:{value}" for name, value in options.items()]
+    options: dict[str, str | int] = {"address": server.url, **parameters}
+    parts = [f"-p{name}={type(value).__name__}:{value}" for name, value in options.items()]
     line = [str(command), "--server-host", cvat.url, "function", *arguments]
     line += ["--function-file", str(FUNCTION_FILE), *parts]
     env = {
@@ -63,7 +65,7 @@ def run_agent(
     server: Server,
     home: Path,
     requests: list[Request],
-    **parameters: str,
+    **parameters: str | int,
 ) -> list[dict[str, Any]]:
     """Register the function, hand out requests, and return the results."""
     printed = run_cli(command, cvat, server, home, "create-native", "segserve", **parameters)
@@ -182,3 +184,88 @@ def test_a_tracker_follows_a_moving_shape(command: Path, server: Server, tmp_pat
             corners = np.reshape(shape["points"], (-1, 2))
             expected = [[x, 30], [x + 24, 54]]
             np.testing.assert_allclose([corners.min(axis=0), corners.max(axis=0)], expected, atol=4)
+
+
+EDGE = 128  # of the network's input
+
+
+@pytest.fixture
+def memory_server(tmp_path: Path) -> Iterator[Server]:
+    """A service whose model "m" is a SAM 2 of random weights."""
+    pytest.importorskip("torch")
+    pytest.importorskip("sam2")
+    from tests.sam2_memory.reference import TINY
+    from tests.sam2_memory.test_network_steps import write_bundle
+
+    (folder := tmp_path / "data" / "models" / "m").mkdir(parents=True)
+    write_bundle(folder, f"hiera_{TINY}")
+    server = Server(tmp_path / "data", encode_threads="1")
+    server.wait_ready()
+    yield server
+    assert server.stop() == 0
+
+
+def write_mask(mask: np.ndarray) -> list[float]:
+    """As cvat_sdk.masks.encode_mask does it."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    top, bottom, left, right = rows[0], rows[-1], columns[0], columns[-1]
+    flat = mask[top : bottom + 1, left : right + 1].ravel()
+    runs = np.diff(np.flatnonzero(np.diff(flat.astype(int), prepend=1 - int(flat[0]), append=2)))
+    return [float(n) for n in ([] if not flat[0] else [0]) + runs.tolist() + [left, top, right, bottom]]
+
+
+def test_a_tracker_by_memory_answers_what_a_job_on_these_frames_does(
+    command: Path, memory_server: Server, tmp_path: Path
+) -> None:
+    clip = [draw_disc(x) for x in (30, 34, 38)]
+    size = Size(96, 128)
+    drawn = np.zeros((2, *size), np.bool_)
+    drawn[0, 30:54, 30:54] = True
+    drawn[1, 60:80, 90:120] = True
+    cvat = FakeCvat(clip)
+    shapes = [{"type": "mask", "points": write_mask(mask)} for mask in drawn]
+    shapes.append({"type": "rectangle", "points": [30, 30, 54, 54]})
+
+    def follow(frame: int) -> Request:
+        return lambda before: {"type": "track", "frame": frame, "states": before["states"]}
+
+    requests: list[Request] = [{"type": "init_tracking", "frame": 0, "shapes": shapes}, follow(1)]
+    try:
+        results = run_agent(
+            command, cvat, memory_server, tmp_path, requests, kind="tracker", model="m", image_size=EDGE
+        )
+    finally:
+        cvat.close()
+    jobs = memory_server.client.get("/v1/jobs").json()["jobs"]
+    assert [job["kind"] for job in jobs] == ["video"], "one for all shapes"
+    prompts: list[dict[str, Any]] = [
+        {"mask": {"size": list(size), "counts": rle.encode(crop.from_mask(mask))}} for mask in drawn
+    ]
+    prompts.append({"box": [30, 30, 54, 54]})
+    with Client(memory_server.url) as client:
+        frames = np.stack([np.array(Image.open(io.BytesIO(picture)).convert("RGB")) for picture in clip[:2]])
+        params = {
+            "engine": "memory",
+            "direction": "forward",
+            "image_size": EDGE,
+            "objects": [
+                {"object_id": number, "prompts": [{"frame": 0, **prompt}]}
+                for number, prompt in enumerate(prompts, 1)
+            ],
+        }
+        file_id = client.upload(frames).file_id
+        job = client.submit({"kind": "video", "model": "m", "input": {"file_id": file_id}, "params": params})
+        assert job.wait().state == "succeeded"
+        expected = json.loads(job.read("ndjson").splitlines()[1])["objects"]
+    by_number = {item["object_id"]: item for item in expected}
+    assert by_number
+    for number, shape in enumerate(results[1]["shapes"], 1):
+        item = by_number.get(number)
+        if item is None:
+            assert shape is None
+        elif shape["type"] == "rectangle":
+            assert shape["points"] == item["box"]
+        else:
+            np.testing.assert_array_equal(
+                decode(shape["points"], size), rle.decode(item["mask"]["counts"], size)
+            )

@@ -651,7 +651,7 @@ class ListModelsRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "kind", "architecture", "input_size", "low_res", "description", "licence", "source", "digest", "loaded", "default", "automatic", "classes", "suits", "prompts")
+    __slots__ = ("name", "kind", "architecture", "input_size", "low_res", "description", "licence", "source", "digest", "loaded", "default", "automatic", "classes", "suits", "prompts", "engines")
     NAME_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     ARCHITECTURE_FIELD_NUMBER: _ClassVar[int]
@@ -667,6 +667,7 @@ class Model(_message.Message):
     CLASSES_FIELD_NUMBER: _ClassVar[int]
     SUITS_FIELD_NUMBER: _ClassVar[int]
     PROMPTS_FIELD_NUMBER: _ClassVar[int]
+    ENGINES_FIELD_NUMBER: _ClassVar[int]
     name: str
     kind: str
     architecture: str
@@ -682,7 +683,8 @@ class Model(_message.Message):
     classes: _containers.RepeatedScalarFieldContainer[str]
     suits: _containers.RepeatedScalarFieldContainer[str]
     prompts: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., architecture: _Optional[str] = ..., input_size: _Optional[int] = ..., low_res: _Optional[int] = ..., description: _Optional[str] = ..., licence: _Optional[str] = ..., source: _Optional[str] = ..., digest: _Optional[str] = ..., loaded: _Optional[bool] = ..., default: _Optional[bool] = ..., automatic: _Optional[_Iterable[str]] = ..., classes: _Optional[_Iterable[str]] = ..., suits: _Optional[_Iterable[str]] = ..., prompts: _Optional[_Iterable[str]] = ...) -> None: ...
+    engines: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., architecture: _Optional[str] = ..., input_size: _Optional[int] = ..., low_res: _Optional[int] = ..., description: _Optional[str] = ..., licence: _Optional[str] = ..., source: _Optional[str] = ..., digest: _Optional[str] = ..., loaded: _Optional[bool] = ..., default: _Optional[bool] = ..., automatic: _Optional[_Iterable[str]] = ..., classes: _Optional[_Iterable[str]] = ..., suits: _Optional[_Iterable[str]] = ..., prompts: _Optional[_Iterable[str]] = ..., engines: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ListModelsResponse(_message.Message):
     __slots__ = ("models",)

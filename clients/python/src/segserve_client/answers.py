@@ -184,7 +184,7 @@ class Model:
     """A model of the service.
 
     automatic: the methods of `Image.automatic` that it can do. suits: what it is for. prompts: those that it is trained
-    for, points and boxes; empty for models that take no prompts.
+    for, points and boxes; empty for models that take no prompts. engines: of `Client.video`, the best first.
     """
 
     name: str
@@ -194,6 +194,7 @@ class Model:
     classes: tuple[str, ...] | None
     suits: tuple[str, ...]
     prompts: tuple[str, ...]
+    engines: tuple[str, ...]
     description: str
     licence: str
     digest: str
@@ -329,6 +330,7 @@ def parse_model(content: Json) -> Model:
         None if classes is None else tuple(classes),
         tuple(content.get("suits", ())),
         tuple(content.get("prompts", ())),
+        tuple(content.get("engines", ())),
         content.get("description", ""),
         content.get("licence", ""),
         content.get("digest", ""),

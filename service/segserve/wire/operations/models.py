@@ -5,11 +5,13 @@ from typing import Any
 
 from segserve.app import Service
 from segserve.errors import BadInput, ModelNotFound, NoAutomaticDecoder, NotFound, WrongModel, quote
-from segserve.models.bundle import Bundle
+from segserve.jobs.kinds.job_requests import EngineName
+from segserve.models.bundle import WEIGHTS_FILE, Bundle
 from segserve.models.manifest import (
     BundleRuntime,
     InstancesManifest,
     Manifest,
+    ModelKind,
     PromptableManifest,
     SemanticManifest,
 )
@@ -34,6 +36,7 @@ def describe_model(service: Service, bundle: Bundle) -> dict[str, Any]:
         "low_res": promptable and promptable.dims.low,
         "automatic": list_automatic_methods(bundle),
         "prompts": list(promptable.prompts) if promptable else [],
+        "engines": list_engines(bundle),
         "classes": list_classes(manifest),
         "suits": list(manifest.suits),
         "description": manifest.description,
@@ -97,6 +100,15 @@ def list_automatic_methods(bundle: Bundle) -> list[str]:
     if not isinstance(bundle.manifest, PromptableManifest):
         return []
     return ["ais", "amg"] if bundle.has(AIS_DECODER_FILE) else ["amg"]
+
+
+def list_engines(bundle: Bundle) -> list[EngineName]:
+    """How the model can follow objects through videos and volumes, the best first."""
+    manifest = bundle.manifest
+    if not isinstance(manifest, PromptableManifest):
+        return []
+    has_memory = manifest.kind == ModelKind.SAM2 and bundle.has(WEIGHTS_FILE)
+    return [EngineName.MEMORY, EngineName.PROJECTION] if has_memory else [EngineName.PROJECTION]
 
 
 def list_classes(manifest: Manifest) -> list[str] | None:

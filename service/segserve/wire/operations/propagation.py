@@ -8,10 +8,9 @@ from segserve.errors import BadInput, TooLarge
 from segserve.files.file_view import FileView, check_window, view_shape
 from segserve.identity.identity import current_tenant
 from segserve.jobs.kinds.job_requests import EngineName, PromptOnSlice, PropagationRequest, RequestedObject
-from segserve.models.bundle import WEIGHTS_FILE, Bundle
-from segserve.models.manifest import ModelKind
+from segserve.models.bundle import Bundle
 from segserve.types import FileKind, FileRecord, Select
-from segserve.wire.operations.models import find_promptable
+from segserve.wire.operations.models import find_promptable, list_engines
 from segserve.wire.operations.reference_prompts import read_reference_prompts
 from segserve.wire.schemas.propagation import (
     MAX_OBJECTS,
@@ -95,14 +94,14 @@ async def check_propagation(
 
 def choose_engine(bundle: Bundle, engine: EngineName | None) -> EngineName:
     """The engine of the request, or the best one that the model can do. Raises BadInput where it cannot do it."""
-    has_memory = bundle.manifest.kind == ModelKind.SAM2 and bundle.has(WEIGHTS_FILE)
-    if engine is EngineName.MEMORY and not has_memory:
+    engines = list_engines(bundle)
+    if engine is EngineName.MEMORY and engine not in engines:
         raise BadInput(
             f"The model {bundle.name!r} has no memory.",
             field="params.engine",
             remedy="Ask for 'projection', or for a SAM 2 that was imported with --keep-weights.",
         )
-    return engine or (EngineName.MEMORY if has_memory else EngineName.PROJECTION)
+    return engine or engines[0]
 
 
 def check_object_prompts(

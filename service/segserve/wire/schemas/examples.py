@@ -50,6 +50,7 @@ MODEL = {
     "low_res": 128,
     "automatic": ["ais", "amg"],
     "prompts": ["points", "boxes"],
+    "engines": ["projection"],
     "classes": None,
     "suits": ["nuclei", "cells"],
     "description": "Small SAM-type model for nuclei, cells and blob-like objects; the example that ships with segserve",

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from segserve.jobs.kinds.job_requests import EngineName
 from segserve.models.manifest import ModelKind, PromptKind, Subject
 
 
@@ -24,6 +25,10 @@ class ModelOut(BaseModel):
     prompts: list[PromptKind] = Field(
         description="the prompts that a promptable model is trained for: points, boxes; it answers others too, and"
         " badly. Empty for other models"
+    )
+    engines: list[EngineName] = Field(
+        description="how the model can follow objects through videos and volumes, the best first: memory, SAM 2's own;"
+        " projection. Empty for other models"
     )
     classes: list[str] | None = Field(
         None,
