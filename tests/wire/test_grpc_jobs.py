@@ -67,6 +67,46 @@ def test_a_file_is_stored_and_deleted_as_over_rest(target: str, grpc_server: Ser
         assert read_refusal(stub.UploadFile, chunks_of_series(""))[0] is grpc.StatusCode.INVALID_ARGUMENT
 
 
+def test_labels_of_a_volume_are_those_of_rest(target: str, grpc_server: Server, tmp_path: Path) -> None:
+    volume = sample_files.make_volume()
+    sitk.WriteImage(volume, str(tmp_path / "scan.nii"))
+    sitk.WriteImage(sitk.Cast(volume > 0, sitk.sitkUInt8) * 3, str(tmp_path / "labels.nii"))
+    scan = (tmp_path / "scan.nii").read_bytes()
+    data = (tmp_path / "labels.nii").read_bytes()
+    file_id = grpc_server.client.post("/v1/files", content=scan).json()["file_id"]
+    by_rest = grpc_server.client.post(f"/v1/files/{file_id}/labels?axis=1", content=data).json()
+    assert by_rest["slices"]
+
+    def chunks(**first: object) -> Iterator[files_pb2.ReadLabelsRequest]:
+        yield files_pb2.ReadLabelsRequest(**first)  # type: ignore[arg-type]
+        for start in range(0, len(data), 300):
+            yield files_pb2.ReadLabelsRequest(chunk=data[start : start + 300])
+
+    with grpc.insecure_channel(target) as channel:
+        stub = FileServiceStub(channel)
+        slices = list(stub.ReadLabels(chunks(file_id=file_id, axis=1)))
+        assert [one.slice for one in slices] == [one["slice"] for one in by_rest["slices"]]
+        for one, expected in zip(slices, by_rest["slices"], strict=True):
+            for item, wanted in zip(one.objects, expected["objects"], strict=True):
+                assert (item.object_id, item.area, item.mask.counts) == (
+                    3,
+                    wanted["area"],
+                    wanted["mask"]["counts"],
+                )
+                assert [item.mask.height, item.mask.width] == wanted["mask"]["size"]
+                assert [item.box.x0, item.box.y0, item.box.x1, item.box.y1] == wanted["box"]
+                assert not item.HasField("name")
+
+        def read(requests: Iterator[files_pb2.ReadLabelsRequest], timeout: float) -> object:
+            return list(stub.ReadLabels(requests, timeout=timeout))
+
+        for first, code in (
+            ({"file_id": file_id, "axis": 3}, grpc.StatusCode.INVALID_ARGUMENT),
+            ({"file_id": "none"}, grpc.StatusCode.NOT_FOUND),
+        ):
+            assert read_refusal(read, chunks(**first))[0] is code
+
+
 def test_invalid_files_are_refused(target: str) -> None:
     with grpc.insecure_channel(target) as channel:
         stub = FileServiceStub(channel)

@@ -22,9 +22,10 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from segserve.v1 import segmentation_pb2 as segserve_dot_v1_dot_segmentation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17segserve/v1/files.proto\x12\x0bsegserve.v1\"5\n\x07Spacing\x12\r\n\x05slice\x18\x01 \x01(\x01\x12\x0b\n\x03row\x18\x02 \x01(\x01\x12\x0e\n\x06\x63olumn\x18\x03 \x01(\x01\"\xa7\x01\n\x0b\x46ileContent\x12\x0e\n\x06series\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\r\n\x05times\x18\x03 \x01(\r\x12\x0e\n\x06\x66rames\x18\x04 \x01(\r\x12\r\n\x05width\x18\x05 \x01(\r\x12\x0e\n\x06height\x18\x06 \x01(\r\x12\x17\n\ntaken_time\x18\x07 \x01(\rH\x00\x88\x01\x01\x12\r\n\x05notes\x18\x08 \x03(\tB\r\n\x0b_taken_time\"+\n\x0bLeftOutFile\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"A\n\x07LeftOut\x12\r\n\x05\x63ount\x18\x01 \x01(\r\x12\'\n\x05\x66iles\x18\x02 \x03(\x0b\x32\x18.segserve.v1.LeftOutFile\"\x90\x02\n\x04\x46ile\x12\x0f\n\x07\x66ile_id\x18\x01 \x01(\t\x12#\n\x04kind\x18\x02 \x01(\x0e\x32\x15.segserve.v1.FileKind\x12\x0e\n\x06\x66ormat\x18\x03 \x01(\t\x12\x0e\n\x06\x66rames\x18\x04 \x01(\r\x12\r\n\x05width\x18\x05 \x01(\r\x12\x0e\n\x06height\x18\x06 \x01(\r\x12\x10\n\x03\x66ps\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12%\n\x07spacing\x18\x08 \x01(\x0b\x32\x14.segserve.v1.Spacing\x12*\n\x08\x63ontents\x18\t \x03(\x0b\x32\x18.segserve.v1.FileContent\x12&\n\x08left_out\x18\n \x01(\x0b\x32\x14.segserve.v1.LeftOutB\x06\n\x04_fps\"I\n\x0b\x46ileOptions\x12\x13\n\x06series\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x11\n\x04time\x18\x02 \x01(\rH\x01\x88\x01\x01\x42\t\n\x07_seriesB\x07\n\x05_time\"L\n\x0e\x44icomwebSource\x12\x0b\n\x03url\x18\x01 \x01(\t\x12\r\n\x05study\x18\x02 \x01(\t\x12\x13\n\x06series\x18\x03 \x01(\tH\x00\x88\x01\x01\x42\t\n\x07_series\"|\n\x11UploadFileRequest\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\x12)\n\x07options\x18\x02 \x01(\x0b\x32\x18.segserve.v1.FileOptions\x12-\n\x08\x64icomweb\x18\x03 \x01(\x0b\x32\x1b.segserve.v1.DicomwebSource\"5\n\x12UploadFileResponse\x12\x1f\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x11.segserve.v1.File\"!\n\x0eGetFileRequest\x12\x0f\n\x07\x66ile_id\x18\x01 \x01(\t\"2\n\x0fGetFileResponse\x12\x1f\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x11.segserve.v1.File\"$\n\x11\x44\x65leteFileRequest\x12\x0f\n\x07\x66ile_id\x18\x01 \x01(\t\"\x14\n\x12\x44\x65leteFileResponse*~\n\x08\x46ileKind\x12\x19\n\x15\x46ILE_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x46ILE_KIND_VIDEO\x10\x01\x12\x14\n\x10\x46ILE_KIND_FRAMES\x10\x02\x12\x16\n\x12\x46ILE_KIND_PICTURES\x10\x03\x12\x14\n\x10\x46ILE_KIND_VOLUME\x10\x04\x32\xf3\x01\n\x0b\x46ileService\x12O\n\nUploadFile\x12\x1e.segserve.v1.UploadFileRequest\x1a\x1f.segserve.v1.UploadFileResponse(\x01\x12\x44\n\x07GetFile\x12\x1b.segserve.v1.GetFileRequest\x1a\x1c.segserve.v1.GetFileResponse\x12M\n\nDeleteFile\x12\x1e.segserve.v1.DeleteFileRequest\x1a\x1f.segserve.v1.DeleteFileResponseB\x18Z\x16segserve/v1;segservev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17segserve/v1/files.proto\x12\x0bsegserve.v1\x1a\x1esegserve/v1/segmentation.proto\"5\n\x07Spacing\x12\r\n\x05slice\x18\x01 \x01(\x01\x12\x0b\n\x03row\x18\x02 \x01(\x01\x12\x0e\n\x06\x63olumn\x18\x03 \x01(\x01\"\xa7\x01\n\x0b\x46ileContent\x12\x0e\n\x06series\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\r\n\x05times\x18\x03 \x01(\r\x12\x0e\n\x06\x66rames\x18\x04 \x01(\r\x12\r\n\x05width\x18\x05 \x01(\r\x12\x0e\n\x06height\x18\x06 \x01(\r\x12\x17\n\ntaken_time\x18\x07 \x01(\rH\x00\x88\x01\x01\x12\r\n\x05notes\x18\x08 \x03(\tB\r\n\x0b_taken_time\"+\n\x0bLeftOutFile\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"A\n\x07LeftOut\x12\r\n\x05\x63ount\x18\x01 \x01(\r\x12\'\n\x05\x66iles\x18\x02 \x03(\x0b\x32\x18.segserve.v1.LeftOutFile\"\x90\x02\n\x04\x46ile\x12\x0f\n\x07\x66ile_id\x18\x01 \x01(\t\x12#\n\x04kind\x18\x02 \x01(\x0e\x32\x15.segserve.v1.FileKind\x12\x0e\n\x06\x66ormat\x18\x03 \x01(\t\x12\x0e\n\x06\x66rames\x18\x04 \x01(\r\x12\r\n\x05width\x18\x05 \x01(\r\x12\x0e\n\x06height\x18\x06 \x01(\r\x12\x10\n\x03\x66ps\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12%\n\x07spacing\x18\x08 \x01(\x0b\x32\x14.segserve.v1.Spacing\x12*\n\x08\x63ontents\x18\t \x03(\x0b\x32\x18.segserve.v1.FileContent\x12&\n\x08left_out\x18\n \x01(\x0b\x32\x14.segserve.v1.LeftOutB\x06\n\x04_fps\"I\n\x0b\x46ileOptions\x12\x13\n\x06series\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x11\n\x04time\x18\x02 \x01(\rH\x01\x88\x01\x01\x42\t\n\x07_seriesB\x07\n\x05_time\"L\n\x0e\x44icomwebSource\x12\x0b\n\x03url\x18\x01 \x01(\t\x12\r\n\x05study\x18\x02 \x01(\t\x12\x13\n\x06series\x18\x03 \x01(\tH\x00\x88\x01\x01\x42\t\n\x07_series\"|\n\x11UploadFileRequest\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\x12)\n\x07options\x18\x02 \x01(\x0b\x32\x18.segserve.v1.FileOptions\x12-\n\x08\x64icomweb\x18\x03 \x01(\x0b\x32\x1b.segserve.v1.DicomwebSource\"5\n\x12UploadFileResponse\x12\x1f\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x11.segserve.v1.File\"A\n\x11ReadLabelsRequest\x12\x0f\n\x07\x66ile_id\x18\x01 \x01(\t\x12\x0c\n\x04\x61xis\x18\x02 \x01(\r\x12\r\n\x05\x63hunk\x18\x03 \x01(\x0c\"\x83\x01\n\x05Label\x12\x11\n\tobject_id\x18\x01 \x01(\r\x12\x11\n\x04name\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x1e\n\x04mask\x18\x03 \x01(\x0b\x32\x10.segserve.v1.Rle\x12\x1d\n\x03\x62ox\x18\x04 \x01(\x0b\x32\x10.segserve.v1.Box\x12\x0c\n\x04\x61rea\x18\x05 \x01(\x04\x42\x07\n\x05_name\"H\n\x12ReadLabelsResponse\x12\r\n\x05slice\x18\x01 \x01(\r\x12#\n\x07objects\x18\x02 \x03(\x0b\x32\x12.segserve.v1.Label\"!\n\x0eGetFileRequest\x12\x0f\n\x07\x66ile_id\x18\x01 \x01(\t\"2\n\x0fGetFileResponse\x12\x1f\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x11.segserve.v1.File\"$\n\x11\x44\x65leteFileRequest\x12\x0f\n\x07\x66ile_id\x18\x01 \x01(\t\"\x14\n\x12\x44\x65leteFileResponse*~\n\x08\x46ileKind\x12\x19\n\x15\x46ILE_KIND_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x46ILE_KIND_VIDEO\x10\x01\x12\x14\n\x10\x46ILE_KIND_FRAMES\x10\x02\x12\x16\n\x12\x46ILE_KIND_PICTURES\x10\x03\x12\x14\n\x10\x46ILE_KIND_VOLUME\x10\x04\x32\xc6\x02\n\x0b\x46ileService\x12O\n\nUploadFile\x12\x1e.segserve.v1.UploadFileRequest\x1a\x1f.segserve.v1.UploadFileResponse(\x01\x12\x44\n\x07GetFile\x12\x1b.segserve.v1.GetFileRequest\x1a\x1c.segserve.v1.GetFileResponse\x12Q\n\nReadLabels\x12\x1e.segserve.v1.ReadLabelsRequest\x1a\x1f.segserve.v1.ReadLabelsResponse(\x01\x30\x01\x12M\n\nDeleteFile\x12\x1e.segserve.v1.DeleteFileRequest\x1a\x1f.segserve.v1.DeleteFileResponseB\x18Z\x16segserve/v1;segservev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,34 +33,40 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'segserve.v1.files_pb2', _gl
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'Z\026segserve/v1;segservev1'
-  _globals['_FILEKIND']._serialized_start=1133
-  _globals['_FILEKIND']._serialized_end=1259
-  _globals['_SPACING']._serialized_start=40
-  _globals['_SPACING']._serialized_end=93
-  _globals['_FILECONTENT']._serialized_start=96
-  _globals['_FILECONTENT']._serialized_end=263
-  _globals['_LEFTOUTFILE']._serialized_start=265
-  _globals['_LEFTOUTFILE']._serialized_end=308
-  _globals['_LEFTOUT']._serialized_start=310
-  _globals['_LEFTOUT']._serialized_end=375
-  _globals['_FILE']._serialized_start=378
-  _globals['_FILE']._serialized_end=650
-  _globals['_FILEOPTIONS']._serialized_start=652
-  _globals['_FILEOPTIONS']._serialized_end=725
-  _globals['_DICOMWEBSOURCE']._serialized_start=727
-  _globals['_DICOMWEBSOURCE']._serialized_end=803
-  _globals['_UPLOADFILEREQUEST']._serialized_start=805
-  _globals['_UPLOADFILEREQUEST']._serialized_end=929
-  _globals['_UPLOADFILERESPONSE']._serialized_start=931
-  _globals['_UPLOADFILERESPONSE']._serialized_end=984
-  _globals['_GETFILEREQUEST']._serialized_start=986
-  _globals['_GETFILEREQUEST']._serialized_end=1019
-  _globals['_GETFILERESPONSE']._serialized_start=1021
-  _globals['_GETFILERESPONSE']._serialized_end=1071
-  _globals['_DELETEFILEREQUEST']._serialized_start=1073
-  _globals['_DELETEFILEREQUEST']._serialized_end=1109
-  _globals['_DELETEFILERESPONSE']._serialized_start=1111
-  _globals['_DELETEFILERESPONSE']._serialized_end=1131
-  _globals['_FILESERVICE']._serialized_start=1262
-  _globals['_FILESERVICE']._serialized_end=1505
+  _globals['_FILEKIND']._serialized_start=1440
+  _globals['_FILEKIND']._serialized_end=1566
+  _globals['_SPACING']._serialized_start=72
+  _globals['_SPACING']._serialized_end=125
+  _globals['_FILECONTENT']._serialized_start=128
+  _globals['_FILECONTENT']._serialized_end=295
+  _globals['_LEFTOUTFILE']._serialized_start=297
+  _globals['_LEFTOUTFILE']._serialized_end=340
+  _globals['_LEFTOUT']._serialized_start=342
+  _globals['_LEFTOUT']._serialized_end=407
+  _globals['_FILE']._serialized_start=410
+  _globals['_FILE']._serialized_end=682
+  _globals['_FILEOPTIONS']._serialized_start=684
+  _globals['_FILEOPTIONS']._serialized_end=757
+  _globals['_DICOMWEBSOURCE']._serialized_start=759
+  _globals['_DICOMWEBSOURCE']._serialized_end=835
+  _globals['_UPLOADFILEREQUEST']._serialized_start=837
+  _globals['_UPLOADFILEREQUEST']._serialized_end=961
+  _globals['_UPLOADFILERESPONSE']._serialized_start=963
+  _globals['_UPLOADFILERESPONSE']._serialized_end=1016
+  _globals['_READLABELSREQUEST']._serialized_start=1018
+  _globals['_READLABELSREQUEST']._serialized_end=1083
+  _globals['_LABEL']._serialized_start=1086
+  _globals['_LABEL']._serialized_end=1217
+  _globals['_READLABELSRESPONSE']._serialized_start=1219
+  _globals['_READLABELSRESPONSE']._serialized_end=1291
+  _globals['_GETFILEREQUEST']._serialized_start=1293
+  _globals['_GETFILEREQUEST']._serialized_end=1326
+  _globals['_GETFILERESPONSE']._serialized_start=1328
+  _globals['_GETFILERESPONSE']._serialized_end=1378
+  _globals['_DELETEFILEREQUEST']._serialized_start=1380
+  _globals['_DELETEFILEREQUEST']._serialized_end=1416
+  _globals['_DELETEFILERESPONSE']._serialized_start=1418
+  _globals['_DELETEFILERESPONSE']._serialized_end=1438
+  _globals['_FILESERVICE']._serialized_start=1569
+  _globals['_FILESERVICE']._serialized_end=1895
 # @@protoc_insertion_point(module_scope)

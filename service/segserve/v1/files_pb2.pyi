@@ -1,3 +1,4 @@
+from segserve.v1 import segmentation_pb2 as _segmentation_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -123,6 +124,38 @@ class UploadFileResponse(_message.Message):
     FILE_FIELD_NUMBER: _ClassVar[int]
     file: File
     def __init__(self, file: _Optional[_Union[File, _Mapping]] = ...) -> None: ...
+
+class ReadLabelsRequest(_message.Message):
+    __slots__ = ("file_id", "axis", "chunk")
+    FILE_ID_FIELD_NUMBER: _ClassVar[int]
+    AXIS_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    file_id: str
+    axis: int
+    chunk: bytes
+    def __init__(self, file_id: _Optional[str] = ..., axis: _Optional[int] = ..., chunk: _Optional[bytes] = ...) -> None: ...
+
+class Label(_message.Message):
+    __slots__ = ("object_id", "name", "mask", "box", "area")
+    OBJECT_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    MASK_FIELD_NUMBER: _ClassVar[int]
+    BOX_FIELD_NUMBER: _ClassVar[int]
+    AREA_FIELD_NUMBER: _ClassVar[int]
+    object_id: int
+    name: str
+    mask: _segmentation_pb2.Rle
+    box: _segmentation_pb2.Box
+    area: int
+    def __init__(self, object_id: _Optional[int] = ..., name: _Optional[str] = ..., mask: _Optional[_Union[_segmentation_pb2.Rle, _Mapping]] = ..., box: _Optional[_Union[_segmentation_pb2.Box, _Mapping]] = ..., area: _Optional[int] = ...) -> None: ...
+
+class ReadLabelsResponse(_message.Message):
+    __slots__ = ("slice", "objects")
+    SLICE_FIELD_NUMBER: _ClassVar[int]
+    OBJECTS_FIELD_NUMBER: _ClassVar[int]
+    slice: int
+    objects: _containers.RepeatedCompositeFieldContainer[Label]
+    def __init__(self, slice: _Optional[int] = ..., objects: _Optional[_Iterable[_Union[Label, _Mapping]]] = ...) -> None: ...
 
 class GetFileRequest(_message.Message):
     __slots__ = ("file_id",)

@@ -45,6 +45,11 @@ class FileServiceStub:
                 request_serializer=segserve_dot_v1_dot_files__pb2.GetFileRequest.SerializeToString,
                 response_deserializer=segserve_dot_v1_dot_files__pb2.GetFileResponse.FromString,
                 _registered_method=True)
+        self.ReadLabels = channel.stream_stream(
+                '/segserve.v1.FileService/ReadLabels',
+                request_serializer=segserve_dot_v1_dot_files__pb2.ReadLabelsRequest.SerializeToString,
+                response_deserializer=segserve_dot_v1_dot_files__pb2.ReadLabelsResponse.FromString,
+                _registered_method=True)
         self.DeleteFile = channel.unary_unary(
                 '/segserve.v1.FileService/DeleteFile',
                 request_serializer=segserve_dot_v1_dot_files__pb2.DeleteFileRequest.SerializeToString,
@@ -73,6 +78,15 @@ class FileServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReadLabels(self, request_iterator, context):
+        """Read labels of other programs (NIfTI, NRRD, MetaImage, MGH, DICOM SEG) on the voxels of a stored volume: the mask of
+        each object on each slice, slice by slice. Axes that are turned or reversed are turned back. Labels on another grid
+        are refused. The label volume is not stored.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteFile(self, request, context):
         """Delete a file. Pictures that a batch took out of it are images of their own and stay.
         """
@@ -92,6 +106,11 @@ def add_FileServiceServicer_to_server(servicer, server):
                     servicer.GetFile,
                     request_deserializer=segserve_dot_v1_dot_files__pb2.GetFileRequest.FromString,
                     response_serializer=segserve_dot_v1_dot_files__pb2.GetFileResponse.SerializeToString,
+            ),
+            'ReadLabels': grpc.stream_stream_rpc_method_handler(
+                    servicer.ReadLabels,
+                    request_deserializer=segserve_dot_v1_dot_files__pb2.ReadLabelsRequest.FromString,
+                    response_serializer=segserve_dot_v1_dot_files__pb2.ReadLabelsResponse.SerializeToString,
             ),
             'DeleteFile': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteFile,
@@ -154,6 +173,33 @@ class FileService:
             '/segserve.v1.FileService/GetFile',
             segserve_dot_v1_dot_files__pb2.GetFileRequest.SerializeToString,
             segserve_dot_v1_dot_files__pb2.GetFileResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadLabels(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/segserve.v1.FileService/ReadLabels',
+            segserve_dot_v1_dot_files__pb2.ReadLabelsRequest.SerializeToString,
+            segserve_dot_v1_dot_files__pb2.ReadLabelsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -42,6 +42,7 @@ ACTIONS = {
 METHOD_ACTIONS = {
     "UploadImage": "create",
     "UploadFile": "create",
+    "ReadLabels": "create",  # as its route
     "SubmitJob": "create",
     "DeleteImage": "delete",
     "DeleteFile": "delete",

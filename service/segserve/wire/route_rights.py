@@ -267,7 +267,7 @@ METHOD_RIGHTS: dict[str, Right] = {
         "Semantic",
         "Instances",
     ),
-    **methods(Right.UPLOAD, "segserve.v1.FileService", "UploadFile"),
+    **methods(Right.UPLOAD, "segserve.v1.FileService", "UploadFile", "ReadLabels"),
     **methods(Right.READ, "segserve.v1.FileService", "GetFile"),
     **methods(Right.DELETE, "segserve.v1.FileService", "DeleteFile"),
     **methods(Right.READ, "segserve.v1.JobService", "GetJob", "ListJobs", "WatchJob", "ReadResults"),

@@ -210,3 +210,30 @@ def test_the_same_to_await(server: Server, nuclei: Path, noise: bytes) -> None:
         first = image.segment(points=CLICK)
         refined = first.refine(points=[CLICK, (440, 215)], labels=[1, 0])
         assert awaited == (first.rle, image.segment(points=(537, 348)).rle, refined.rle)
+
+
+def test_labels_of_another_program_are_read_on_a_volume(client: Client, tmp_path: Path) -> None:
+    nibabel = pytest.importorskip("nibabel")
+    values = np.zeros((7, 6, 5), np.int16)  # x, y, z
+    values[1:4, 1:3, 1:3] = 3
+    values[4:7, 3:6, 2] = 300
+    for name in ("scan", "labels"):
+        nibabel.save(nibabel.Nifti1Image(values, np.diag([0.5, 0.5, 2, 1.0])), tmp_path / f"{name}.nii.gz")
+    volume = client.upload(tmp_path / "scan.nii.gz")
+    labels = client.read_labels(volume, tmp_path / "labels.nii.gz")
+    assert (labels.axis, labels.size) == (0, (6, 7))
+    assert [one.index for one in labels.slices] == [1, 2]
+    for one in labels.slices:
+        np.testing.assert_array_equal(one.labels, values[:, :, one.index].T)
+    assert [(item.object_id, item.area) for item in labels.slices[1].objects] == [(3, 6), (300, 9)]
+    turned = client.read_labels(volume, (tmp_path / "labels.nii.gz").read_bytes(), axis=2)
+    assert {one.index for one in turned.slices} == set(range(1, 7))
+    with pytest.raises(BadRequest):
+        client.read_labels(client.upload(np.zeros((3, 8, 8), np.uint8)), b"no labels")
+
+    async def read() -> int:
+        async with AsyncClient(client.address) as other:
+            return len((await other.read_labels(volume, tmp_path / "labels.nii.gz")).slices)
+
+    assert asyncio.run(read()) == 2
+    client.delete_file(volume)

@@ -180,6 +180,48 @@ class StoredFile:
 
 
 @dataclass(frozen=True)
+class Label:
+    """An object of a label volume on one slice. object_id: the same on all slices. name: of a segment of DICOM SEG."""
+
+    object_id: int
+    name: str | None
+    rle: Rle
+    box: Box
+    area: int
+
+    @property
+    def array(self) -> Bool:
+        """The mask, bool [height, width] of the slice."""
+        return self.rle.array
+
+
+@dataclass(frozen=True)
+class LabelSlice:
+    """A slice of a label volume, and the objects on it. index: its number along the axis, from 0."""
+
+    index: int
+    size: tuple[int, int]
+    objects: tuple[Label, ...]
+
+    @cached_property
+    def labels(self) -> NDArray[np.int32]:
+        """The label map, int32 [height, width]: object_ids, 0 is background. Smaller objects are on top."""
+        return draw_labels([(item.object_id, item.rle, item.area) for item in self.objects], self.size)
+
+
+@dataclass(frozen=True)
+class LabelVolume:
+    """Labels of another program on the voxels of a stored volume. size: height and width of a slice.
+
+    axis: the array axis along which slices are numbered. slices: those that have objects, in their order.
+    """
+
+    axis: int
+    size: tuple[int, int]
+    slices: tuple[LabelSlice, ...]
+
+
+@dataclass(frozen=True)
 class Model:
     """A model of the service.
 
@@ -317,6 +359,28 @@ def parse_file_content(content: Json) -> FileContent:
         content["taken"],
         content["time"],
         tuple(content["notes"]),
+    )
+
+
+def parse_labels(content: Json) -> LabelVolume:
+    size = content["height"], content["width"]
+    return LabelVolume(
+        content["axis"],
+        size,
+        tuple(
+            LabelSlice(one["slice"], size, tuple(parse_label(item) for item in one["objects"]))
+            for one in content["slices"]
+        ),
+    )
+
+
+def parse_label(content: Json) -> Label:
+    return Label(
+        content["object_id"],
+        content["name"],
+        parse_rle(content["mask"]),
+        parse_box(content["box"]),
+        content["area"],
     )
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from os import PathLike
 from types import TracebackType
 from typing import Any, TypeVar
 
 import httpx
 
 from segserve_client import calls, direct_uploads, job_calls
-from segserve_client.answers import Model, StoredFile
+from segserve_client.answers import LabelVolume, Model, StoredFile
 from segserve_client.async_image import AsyncImage, send_image
 from segserve_client.async_job import AsyncJob
 from segserve_client.async_transport import AsyncTransport
@@ -144,6 +145,18 @@ class AsyncClient:
     async def file_by_id(self, file_id: str) -> StoredFile:
         """Return a file that was uploaded before. Raises FileNotFound."""
         return await self._transport.call(calls.get_file(file_id))
+
+    async def read_labels(
+        self,
+        file: StoredFile,
+        labels: str | PathLike[str] | bytes,
+        *,
+        axis: int = 0,
+        on_progress: OnProgress | None = None,
+    ) -> LabelVolume:
+        """As `Client.read_labels`."""
+        with open_upload(labels, on_progress=on_progress) as upload:
+            return await self._transport.call(calls.read_labels(upload, file.file_id, axis))
 
     async def delete_file(self, file: StoredFile) -> None:
         """Delete a file from the service."""

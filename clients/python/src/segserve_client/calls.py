@@ -126,6 +126,13 @@ def get_file(file_id: str) -> Call[answers.StoredFile]:
     return Call(Request("GET", f"/v1/files/{file_id}"), lambda answer: answers.parse_file(answer.json()))
 
 
+def read_labels(upload: Upload, file_id: str, axis: int) -> Call[answers.LabelVolume]:
+    request = Request(
+        "POST", f"/v1/files/{file_id}/labels", {"axis": str(axis)}, upload=upload, headers=_BYTES
+    )
+    return Call(request, lambda answer: answers.parse_labels(answer.json()))
+
+
 def delete_file(file_id: str) -> Call[None]:
     return Call(Request("DELETE", f"/v1/files/{file_id}"), lambda _: None)
 

@@ -12,7 +12,7 @@ import httpx
 from numpy.typing import NDArray
 
 from segserve_client import calls, direct_uploads, job_calls
-from segserve_client.answers import Model, StoredFile
+from segserve_client.answers import LabelVolume, Model, StoredFile
 from segserve_client.batches import BatchImages, choose_names
 from segserve_client.errors import ClientError, Problem
 from segserve_client.image import Image, send_image
@@ -172,6 +172,24 @@ class Client:
     def file_by_id(self, file_id: str) -> StoredFile:
         """Return a file that was uploaded before. Raises FileNotFound."""
         return self._transport.call(calls.get_file(file_id))
+
+    def read_labels(
+        self,
+        file: StoredFile,
+        labels: str | PathLike[str] | bytes,
+        *,
+        axis: int = 0,
+        on_progress: OnProgress | None = None,
+    ) -> LabelVolume:
+        """Read labels of another program on the voxels of a stored volume. The service does not keep them.
+
+        labels: a path or the bytes of NIfTI, NRRD, MetaImage, MGH or DICOM SEG, on the volume's own grid.
+        axis: the array axis along which slices are numbered. on_progress: called with the bytes that are sent.
+
+        Raises BadRequest for labels on another grid.
+        """
+        with open_upload(labels, on_progress=on_progress) as upload:
+            return self._transport.call(calls.read_labels(upload, file.file_id, axis))
 
     def delete_file(self, file: StoredFile) -> None:
         """Delete a file from the service."""

@@ -43,6 +43,7 @@ METHOD_KINDS = {
     "/segserve.v1.SegmentationService/Segment": RequestKind.CLICK,
     "/segserve.v1.SegmentationService/UploadImage": RequestKind.UPLOAD,
     "/segserve.v1.FileService/UploadFile": RequestKind.UPLOAD,
+    "/segserve.v1.FileService/ReadLabels": RequestKind.UPLOAD,
     "/segserve.v1.JobService/WatchJob": RequestKind.WATCH,
     "/segserve.v1.JobService/ReadResults": RequestKind.WATCH,
     "/inference.GRPCInferenceService/ModelStreamInfer": RequestKind.WATCH,

@@ -5,12 +5,11 @@ import math
 import shutil
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
 from segserve.app import Service
@@ -40,10 +39,13 @@ BYTES_PER_VOXEL = 2
 COPY_CHUNK_BYTES = 1 << 20
 
 Json = dict[str, Any]
+Answer = TypeVar("Answer")
 
 
-async def read_labels(service: Service, scan_id: str, axis: int, file: BinaryIO) -> bytes:
-    """Return the JSON of `LabelsOut`. The label volume is not stored.
+async def read_labels(
+    service: Service, scan_id: str, axis: int, file: BinaryIO, write: Callable[[Json], Answer]
+) -> Answer:
+    """Return what `write` makes of the JSON of `LabelsOut`, in a thread. The label volume is not stored.
 
     file: NIfTI, NRRD, MetaImage, MGH, or DICOM SEG.
 
@@ -58,7 +60,7 @@ async def read_labels(service: Service, scan_id: str, axis: int, file: BinaryIO)
             scan = SourceFile(FileView(scan_id), record, scan_path, readers)
             voxels = record.count * record.size.height * record.size.width
             async with service.image_memory.hold(BYTES_PER_VOXEL * voxels, FIELD):
-                return await readers.run(render_labels, readers, path, scan, axis)
+                return await readers.run(lambda: write(render_labels(readers, path, scan, axis)))
 
 
 def check_volume(record: FileRecord) -> None:
@@ -76,7 +78,7 @@ def copy_file(file: BinaryIO, path: Path) -> None:
         shutil.copyfileobj(file, out, COPY_CHUNK_BYTES)
 
 
-def render_labels(readers: FileReaders, path: Path, scan: SourceFile, axis: int) -> bytes:
+def render_labels(readers: FileReaders, path: Path, scan: SourceFile, axis: int) -> Json:
     """Return the JSON of `LabelsOut`. Blocks."""
     _, size = view_shape(scan.record, axis)
     slices = defaultdict[int, list[Json]](list)
@@ -89,7 +91,7 @@ def render_labels(readers: FileReaders, path: Path, scan: SourceFile, axis: int)
             raise too_many("The outlines of the labels are too ragged to be sent.")
         slices[index].append(found)
     listed = [{"slice": index, "objects": slices[index]} for index in sorted(slices)]
-    return orjson.dumps({"axis": axis, "width": size.width, "height": size.height, "slices": listed})
+    return {"axis": axis, "width": size.width, "height": size.height, "slices": listed}
 
 
 def too_many(message: str) -> TooLarge:

@@ -2,6 +2,7 @@
 
 from typing import Annotated
 
+import orjson
 from fastapi import FastAPI, Query, Request
 from fastapi.responses import Response
 
@@ -34,5 +35,7 @@ def add_routes(api: FastAPI, service: Service) -> None:
         mask of each object on each slice. Axes that are turned or reversed are turned back. Labels on another grid are
         refused. The label volume is not stored."""
         async with request_body.open_upload(request) as file:
-            content = await run_while_connected(request, read_labels(service, file_id, axis, file))
+            content = await run_while_connected(
+                request, read_labels(service, file_id, axis, file, orjson.dumps)
+            )
         return Response(content, media_type="application/json")

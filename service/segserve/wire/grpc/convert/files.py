@@ -1,10 +1,12 @@
-"""Files as messages, and their options from messages."""
+"""Files and labels as messages, and options of files from messages."""
+
+from typing import Any
 
 from segserve.errors import BadInput
 from segserve.files.fetch_dicomweb import DicomwebSource
 from segserve.files.file_contents import MAX_NAME_CHARS
 from segserve.types import FileContent, FileOptions, FileRecord, LeftOut
-from segserve.v1 import files_pb2
+from segserve.v1 import files_pb2, segmentation_pb2
 
 
 def file_to_message(record: FileRecord) -> files_pb2.File:
@@ -57,3 +59,26 @@ def file_options_from_message(message: files_pb2.FileOptions) -> FileOptions:
             remedy=f"Send 1 to {MAX_NAME_CHARS}, or its number.",
         )
     return FileOptions(series, message.time if message.HasField("time") else None)
+
+
+def labels_to_messages(labels: dict[str, Any]) -> list[bytes]:
+    """Return the bytes of a ReadLabelsResponse for each slice. labels: the JSON of `LabelsOut`. Blocks."""
+    return [
+        files_pb2.ReadLabelsResponse(
+            slice=one["slice"], objects=map(label_to_message, one["objects"])
+        ).SerializeToString()
+        for one in labels["slices"]
+    ]
+
+
+def label_to_message(label: dict[str, Any]) -> files_pb2.Label:
+    """label: the JSON of `LabelOut`."""
+    height, width = label["mask"]["size"]
+    x0, y0, x1, y1 = label["box"]
+    return files_pb2.Label(
+        object_id=label["object_id"],
+        name=label["name"],
+        mask=segmentation_pb2.Rle(height=height, width=width, counts=label["mask"]["counts"]),
+        box=segmentation_pb2.Box(x0=x0, y0=y0, x1=x1, y1=y1),
+        area=label["area"],
+    )
