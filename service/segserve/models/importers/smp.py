@@ -72,7 +72,7 @@ def read_config(path: Path, variant: str | None) -> tuple[str, dict[str, Any]]:
         encoder = str(options["encoder_name"])
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise BadInput(
-            f"{path} does not say which model this is.",
+            f"{path.name} does not say which model this is.",
             field="checkpoint",
             remedy="Give the folder that the model's save_pretrained wrote.",
         ) from error

@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -51,10 +52,11 @@ def test_a_stream_goes_on_after_an_error_that_nobody_knows() -> None:
     class Broken(OpenInferenceService):
         def __init__(self) -> None: ...
 
-        async def _infer(self, request: pb.ModelInferRequest) -> pb.ModelInferResponse:
+        async def _infer(self, request: pb.ModelInferRequest, wrap: Any) -> bytes:
             if request.id == "bad":
                 raise RuntimeError("/etc/secret")
-            return pb.ModelInferResponse(id=request.id)
+            written: bytes = wrap(pb.ModelInferResponse(id=request.id)).SerializeToString()
+            return written
 
     async def requests() -> AsyncIterator[pb.ModelInferRequest]:
         for name in ("bad", "good"):
@@ -63,8 +65,40 @@ def test_a_stream_goes_on_after_an_error_that_nobody_knows() -> None:
     async def run() -> list[Any]:
         return [answer async for answer in Broken().ModelStreamInfer(requests(), None)]
 
-    bad, good = asyncio.run(run())
+    bad, written = asyncio.run(run())
+    good = pb.ModelStreamInferResponse.FromString(written)
     assert bad.infer_response.id == "bad"
     assert bad.error_message == "Something went wrong here."
     assert good.infer_response.id == "good"
     assert not good.error_message
+
+
+def test_answers_are_written_off_the_event_loop() -> None:
+    threads: list[int] = []
+
+    class Writing:
+        async def run(self, asked: Any, write: Any) -> bytes:
+            def note(tensors: list[Any]) -> bytes:
+                threads.append(threading.get_ident())
+                written: bytes = write(tensors)
+                return written
+
+            return await asyncio.to_thread(note, [])
+
+    class Quick(OpenInferenceService):
+        def __init__(self) -> None:
+            self._inference: Any = Writing()
+
+    async def run() -> tuple[Any, Any]:
+        async def requests() -> AsyncIterator[pb.ModelInferRequest]:
+            yield pb.ModelInferRequest(id="s")
+
+        single = await Quick().ModelInfer(pb.ModelInferRequest(id="m"), None)
+        return single, [answer async for answer in Quick().ModelStreamInfer(requests(), None)]
+
+    single, [streamed] = asyncio.run(run())
+    # Bytes, which gRPC sends as they are: nothing is left to write on the event loop.
+    assert pb.ModelInferResponse.FromString(single).id == "m"
+    assert pb.ModelStreamInferResponse.FromString(streamed).infer_response.id == "s"
+    assert len(threads) == 2
+    assert threading.get_ident() not in threads

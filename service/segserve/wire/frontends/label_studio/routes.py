@@ -78,9 +78,11 @@ def add_routes(api: FastAPI, parts: FrontendParts) -> None:
         request.state.model = bundle.name
         target = Target(connection, bundle, await read_config(body, connection))
         version, context = name_version(bundle, connection.options), body.params.context
+        is_video = False  # whose answer may have the masks of many frames
         if context is None:
             results = await run_while_connected(request, predictor.annotate_tasks(target, body.tasks))
         elif context.event in VIDEO_EVENTS or videos.is_video(target, context):
+            is_video = True
             results = [await run_while_connected(request, videos.answer(target, body.tasks[0], context))]
         elif not context.result:
             results = [{"result": [], "score": 0.0}]
@@ -90,7 +92,7 @@ def add_routes(api: FastAPI, parts: FrontendParts) -> None:
         # A task without a result of its own has none at all: Label Studio leaves it out.
         answer = {"results": [{**result, "model_version": version} for result in results]}
         count = sum(len(result.get("result", ())) for result in results)
-        if len(results) == 1 and count <= MAX_EVENT_LOOP_MASKS:
+        if len(results) == 1 and count <= MAX_EVENT_LOOP_MASKS and not is_video:
             return json_answer(answer)
         return await asyncio.to_thread(json_answer, answer)
 

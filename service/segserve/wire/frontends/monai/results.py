@@ -74,7 +74,7 @@ async def write_answer(
     name, media_type = f"label{extension}", MEDIA_TYPES.get(extension, BYTES)
     if output is Output.IMAGE:
         return file_response(data, name, media_type)
-    return multipart_response(content, data, name, media_type)
+    return await asyncio.to_thread(multipart_response, content, data, name, media_type)
 
 
 async def write_file(
@@ -156,7 +156,7 @@ def file_response(data: bytes, name: str, media_type: str) -> Response:
 
 
 def multipart_response(content: bytes, data: bytes, name: str, media_type: str) -> Response:
-    """Return both as multipart/form-data: `params` is the JSON, `image` the file."""
+    """Return both as multipart/form-data: `params` is the JSON, `image` the file. Blocks: it copies the file."""
     boundary = secrets.token_hex(16)
     head = f'--{boundary}\r\nContent-Disposition: form-data; name="params"\r\nContent-Type: application/json\r\n\r\n'
     middle = (

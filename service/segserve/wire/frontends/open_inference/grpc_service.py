@@ -1,7 +1,7 @@
 """The gRPC service of the protocol."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any, TypeAlias
 
 import structlog
@@ -28,6 +28,7 @@ from segserve.wire.frontends.sent_images import SentImages
 log = structlog.get_logger(__name__)
 
 Context: TypeAlias = Any  # grpc.aio.ServicerContext; grpc has no types
+Message: TypeAlias = Any  # google.protobuf.message.Message
 
 SERVICE = inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
 # The field of InferTensorContents that holds the values of a type.
@@ -85,17 +86,17 @@ class OpenInferenceService(inference_pb2_grpc.GRPCInferenceServiceServicer):
         config = inference_pb2.ModelConfig(**describe.describe_config(bundle))
         return inference_pb2.ModelConfigResponse(config=config)
 
-    async def ModelInfer(
-        self, request: inference_pb2.ModelInferRequest, context: Context
-    ) -> inference_pb2.ModelInferResponse:
-        return await self._infer(request)
+    async def ModelInfer(self, request: inference_pb2.ModelInferRequest, context: Context) -> bytes:
+        return await self._infer(request, lambda answer: answer)
 
     async def ModelStreamInfer(
         self, requests: AsyncIterator[inference_pb2.ModelInferRequest], context: Context
-    ) -> AsyncIterator[inference_pb2.ModelStreamInferResponse]:
+    ) -> AsyncIterator[inference_pb2.ModelStreamInferResponse | bytes]:
         async for request in requests:
             try:
-                answer = await self._infer(request)
+                answer = await self._infer(
+                    request, lambda answer: inference_pb2.ModelStreamInferResponse(infer_response=answer)
+                )
             except SegserveError as error:
                 failed = inference_pb2.ModelInferResponse(id=request.id)
                 yield inference_pb2.ModelStreamInferResponse(error_message=str(error), infer_response=failed)
@@ -106,7 +107,7 @@ class OpenInferenceService(inference_pb2_grpc.GRPCInferenceServiceServicer):
                     error_message="Something went wrong here.", infer_response=failed
                 )
             else:
-                yield inference_pb2.ModelStreamInferResponse(infer_response=answer)
+                yield answer
 
     async def ModelStatistics(
         self, request: inference_pb2.ModelStatisticsRequest, context: Context
@@ -128,9 +129,16 @@ class OpenInferenceService(inference_pb2_grpc.GRPCInferenceServiceServicer):
             models=[model for model in models if not request.ready or model["state"] == "READY"]
         )
 
-    async def _infer(self, request: inference_pb2.ModelInferRequest) -> inference_pb2.ModelInferResponse:
+    async def _infer(
+        self,
+        request: inference_pb2.ModelInferRequest,
+        wrap: Callable[[inference_pb2.ModelInferResponse], Message],
+    ) -> bytes:
+        """Return the bytes of the message that `wrap` makes of the answer. They are written in a thread."""
         asked = await asyncio.to_thread(infer_from_message, request)
-        return await self._inference.run(asked, lambda tensors: infer_to_message(request, tensors))
+        return await self._inference.run(
+            asked, lambda tensors: wrap(infer_to_message(request, tensors)).SerializeToString()
+        )
 
 
 def infer_from_message(request: inference_pb2.ModelInferRequest) -> InferRequest:
