@@ -37,6 +37,7 @@ BENCHMARKS = (
     "results",
     "browser_decode",
     "page",
+    "page_clicks",
 )
 
 

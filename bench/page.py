@@ -1,4 +1,4 @@
-"""The labelling page in Chromium on a service over loopback: hovering, a first visit, panning, clicks."""
+"""The labelling page in Chromium on a service over loopback: hovering, a first visit, panning."""
 
 import io
 import itertools
@@ -18,7 +18,6 @@ from tests.serving import Server
 from bench.measuring import REHEARSE, THREADS, Measurement, Skipped, describe_cpu_flags
 from bench.models import prepare_model
 from bench.page_driver import PageDriver, open_browser
-from bench.page_oracle import measure_clicks
 from bench.public_data import DATA
 
 STARTER = "starter"
@@ -221,16 +220,6 @@ def prepare_models(folder: Path) -> tuple[list[str], list[Measurement]]:
     return [STARTER, MOBILE_SAM], []
 
 
-def measure_oracle(browser: Any, server: Server) -> Iterator[Measurement]:
-    visit = PageDriver(browser, server.url)
-    visit.choose_model(STARTER)
-    try:
-        yield from measure_clicks(server, visit, STARTER)
-    except Skipped as reason:
-        yield Measurement(f"clicks are not measured: {reason}", "")
-    visit.close()
-
-
 def measure() -> Iterator[Measurement]:
     with tempfile.TemporaryDirectory() as name, open_browser() as browser:
         folder = Path(name)
@@ -243,6 +232,5 @@ def measure() -> Iterator[Measurement]:
             yield from measure_hover(browser, server, model)
         yield from measure_first_visit(browser, server)
         yield from measure_panning(browser, server, folder)
-        yield from measure_oracle(browser, server)
         yield from missing
         server.stop()

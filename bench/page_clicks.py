@@ -1,35 +1,48 @@
-"""An annotator who knows the truth: clicks to an IoU of 0.9, through the page and through the service alone."""
+"""Clicks to an IoU of 0.9 by an annotator who knows the truth: through the labelling page, and by the service alone.
 
+The starter labels nuclei, MobileSAM objects on photographs. Times do not matter here, so a busy machine does no harm.
+"""
+
+import json
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from PIL import Image, ImageDraw
 from pycocotools import mask as coco
+from sklearn.datasets import load_sample_image
 from tests.serving import Server
 
-from bench.measuring import REHEARSE, Measurement, Skipped
-from bench.page_driver import PageDriver
+from bench.measuring import REHEARSE, THREADS, Measurement, Skipped, describe_cpu_flags
+from bench.page import MOBILE_SAM, STARTER, prepare_models
+from bench.page_driver import PageDriver, open_browser
 from bench.public_data import encode_png
+from bench.real_weights import read_photograph
 from segserve.masks.geometry import bounding_box
 from segserve.masks.simulated_prompts import click_deepest_error
-from segserve.types import Bool
+from segserve.types import Bool, UInt8
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "training"))
 
 from nuclei import read_nuclei
 
-NUCLEI = 2 if REHEARSE else 20
+OBJECTS = 2 if REHEARSE else 20  # of each kind
 MIN_NUCLEUS_PX = 100
 TARGET_IOU = 0.9
 MAX_CLICKS = 10
+# Outlines that were drawn by hand on the photographs of scikit-image and scikit-learn, in pixels of the picture.
+PHOTOGRAPH_OBJECTS = Path(__file__).with_name("photograph_objects.json")
+SKLEARN_PHOTOGRAPHS = ("flower",)
 
 
 @dataclass(frozen=True)
-class Nucleus:
-    """A held-out picture as PNG, and the truth [H, W] of one of its nuclei."""
+class Target:
+    """A picture as PNG, and the truth [H, W] of one of its objects."""
 
     name: str
     png: bytes
@@ -38,7 +51,7 @@ class Nucleus:
 
 @dataclass(frozen=True)
 class Effort:
-    """What one nucleus took.
+    """What one object took.
 
     clicks: of the pointer; MAX_CLICKS if the target was not reached.
     keys: candidates picked.
@@ -49,14 +62,14 @@ class Effort:
     keys: int = 0
 
 
-def choose_nuclei() -> list[Nucleus]:
+def choose_nuclei() -> list[Target]:
     """Return nuclei of median size, each of another held-out picture. Raises Skipped without the pictures."""
     folder = Path(os.environ.get("BENCH_NUCLEI", "data/nuclei"))
     if not folder.exists():
         raise Skipped(f"there is no folder {folder}")
     scenes = read_nuclei(folder)[1]
     chosen = []
-    for at in np.linspace(0, len(scenes) - 1, NUCLEI).round().astype(int):
+    for at in np.linspace(0, len(scenes) - 1, OBJECTS).round().astype(int):
         scene = scenes[at]
         labels, areas = np.unique(scene.mask[scene.mask > 0], return_counts=True)
         large = sorted(
@@ -64,8 +77,26 @@ def choose_nuclei() -> list[Nucleus]:
         )
         if large:
             truth = scene.mask == large[len(large) // 2][1]
-            chosen.append(Nucleus(f"{scene.name}.png", encode_png(scene.image), truth))
+            chosen.append(Target(f"{scene.name}.png", encode_png(scene.image), truth))
     return chosen
+
+
+def read_photograph_objects() -> list[Target]:
+    """Return the objects on photographs."""
+    targets = []
+    for item in json.loads(PHOTOGRAPH_OBJECTS.read_text())[:OBJECTS]:
+        pixels = read_picture(item["picture"])
+        truth = Image.new("1", (pixels.shape[1], pixels.shape[0]))
+        ImageDraw.Draw(truth).polygon([(x, y) for x, y in item["outline"]], fill=1)
+        targets.append(Target(f"{item['picture']}, {item['object']}", encode_png(pixels), np.array(truth)))
+    return targets
+
+
+def read_picture(name: str) -> UInt8:
+    """Return a photograph [H, W, 3]."""
+    if name in SKLEARN_PHOTOGRAPHS:
+        return np.array(load_sample_image(f"{name}.jpg"))
+    return read_photograph(name=name)
 
 
 def iou(mask: Bool | None, truth: Bool) -> float:
@@ -100,9 +131,12 @@ def correct(first: Bool | None, truth: Bool, click: Callable[[int, int, int, int
     return Effort(count, iou(mask, truth) >= TARGET_IOU)
 
 
-def label_through_page(visit: PageDriver, nucleus: Nucleus) -> Effort:
-    truth = nucleus.truth
-    visit.open_picture(nucleus.name, nucleus.png)
+def label_through_page(browser: Any, server: Server, model: str, target: Target) -> Effort:
+    """Hover, click where the mask is best, pick a candidate if one is better, correct. The profile is a fresh one."""
+    visit = PageDriver(browser, server.url)
+    visit.choose_model(model)
+    visit.open_picture("picture.png", target.png)
+    truth = target.truth
     hovered = {place: iou(visit.hover(*place), truth) for place in places_to_hover(truth)}
     visit.click(*max(hovered, key=lambda place: hovered[place]), label=1, count=1)
     mask, keys = visit.read_mask(), 0
@@ -117,12 +151,13 @@ def label_through_page(visit: PageDriver, nucleus: Nucleus) -> Effort:
         return visit.read_mask()
 
     effort = correct(mask, truth, click)
+    visit.close()
     return Effort(effort.clicks, effort.is_reached, keys)
 
 
-def label_through_service(server: Server, model: str, nucleus: Nucleus) -> Effort:
+def label_through_service(server: Server, model: str, target: Target) -> Effort:
     """Take the first answer as it is. Each correction refines the mask before it, as the page's do."""
-    image_id = server.upload(nucleus.png)
+    image_id = server.upload(target.png)
     points: list[list[int]] = []
     labels: list[int] = []
     refined: dict[str, str] = {}
@@ -140,8 +175,8 @@ def label_through_service(server: Server, model: str, nucleus: Nucleus) -> Effor
         decoded: Bool = coco.decode(mask["mask"]).astype(bool)
         return decoded
 
-    x, y, label = click_deepest_error(nucleus.truth, np.zeros_like(nucleus.truth))
-    return correct(click(x, y, label, 1), nucleus.truth, click)
+    x, y, label = click_deepest_error(target.truth, np.zeros_like(target.truth))
+    return correct(click(x, y, label, 1), target.truth, click)
 
 
 def describe(who: str, efforts: list[Effort]) -> Iterator[Measurement]:
@@ -153,10 +188,43 @@ def describe(who: str, efforts: list[Effort]) -> Iterator[Measurement]:
     yield Measurement(f"{who}: reached within {MAX_CLICKS} clicks", f"{reached} of {len(efforts)}")
 
 
-def measure_clicks(server: Server, visit: PageDriver, model: str) -> Iterator[Measurement]:
-    """Yield rows of both ways, for the same nuclei. The model is chosen on the page already."""
-    nuclei = choose_nuclei()
-    yield from describe(f"{model}, the page", [label_through_page(visit, nucleus) for nucleus in nuclei])
-    yield from describe(
-        f"{model}, the service alone", [label_through_service(server, model, nucleus) for nucleus in nuclei]
+def compare(
+    browser: Any, server: Server, model: str, kind: str, targets: list[Target]
+) -> Iterator[Measurement]:
+    """Yield rows of both ways, for the same objects, and for how many one takes fewer clicks than the other."""
+    page = [label_through_page(browser, server, model, target) for target in targets]
+    yield from describe(f"{kind}, {model}, the page", page)
+    alone = [label_through_service(server, model, target) for target in targets]
+    yield from describe(f"{kind}, {model}, the service alone", alone)
+    pairs = list(zip(page, alone, strict=True))
+    fewer = sum(ours.clicks < theirs.clicks for ours, theirs in pairs)
+    more = sum(ours.clicks > theirs.clicks for ours, theirs in pairs)
+    both = [(ours.clicks, theirs.clicks) for ours, theirs in pairs if ours.is_reached and theirs.is_reached]
+    ours, theirs = np.mean(both, axis=0) if both else (np.nan, np.nan)
+    yield Measurement(f"{kind}, {model}: fewer clicks by the page; more", f"{fewer}; {more} of {len(pairs)}")
+    yield Measurement(
+        f"{kind}, {model}: mean where both reach it, the page; the service alone",
+        f"{ours:.2f}; {theirs:.2f}, of {len(both)}",
+        "fewer",
+        bool(ours < theirs),
     )
+    for target, one, other in zip(targets, page, alone, strict=True):
+        print(f"{target.name}: page {one}, service {other}", file=sys.stderr)
+
+
+def measure() -> Iterator[Measurement]:
+    with tempfile.TemporaryDirectory() as name, open_browser() as browser:
+        folder = Path(name)
+        models, missing = prepare_models(folder)
+        threads = {"encode_threads": str(THREADS), "decode_threads": str(THREADS)}
+        server = Server(folder, **threads, default_model=STARTER, log_level="error")
+        server.wait_ready()
+        yield Measurement("Chromium, without a GPU; CPU flags", f"{browser.version}; {describe_cpu_flags()}")
+        try:
+            yield from compare(browser, server, STARTER, "nuclei", choose_nuclei())
+        except Skipped as reason:
+            yield Measurement(f"nuclei are not measured: {reason}", "")
+        if MOBILE_SAM in models:
+            yield from compare(browser, server, MOBILE_SAM, "photographs", read_photograph_objects())
+        yield from missing
+        server.stop()
