@@ -101,6 +101,29 @@ def test_a_raw_mask_is_that_of_rest(grpc_server: Server, stub: Any, image_id: st
         )
 
 
+def test_amg_is_that_of_rest_with_its_parameters(grpc_server: Server, stub: Any, image_id: str) -> None:
+    params = {
+        "points_per_side": 6,
+        "pred_iou_thresh": 0.5,
+        "stability_score_thresh": 0.5,
+        "multimask_output": False,
+    }
+    for keeps in ("smallest", "all"):
+        body = {"image_id": image_id, "method": "amg", "format": "rle", "raw": True}
+        wanted = {**params, "nms_keeps": keeps}
+        by_rest = grpc_server.client.post("/v1/automatic", json={**body, "params": wanted}).json()["objects"]
+        answer = stub.Automatic(
+            pb.AutomaticRequest(
+                image_id=image_id,
+                raw=True,
+                format=pb.RESULT_FORMAT_RLE,
+                amg=pb.AmgParams(**params, nms_keeps=f"NMS_KEEPS_{keeps.upper()}"),
+            )
+        )
+        assert by_rest
+        assert [item.rle.counts for item in answer.objects] == [item["mask"]["counts"] for item in by_rest]
+
+
 def test_all_kinds_of_prompts(grpc_server: Server, stub: Any, image_id: str) -> None:
     first = stub.Segment(pb.SegmentRequest(image_id=image_id, prompts=[ON_A_NUCLEUS])).results[0].masks[0]
     again = pb.Prompt(points=[pb.Point(x=413, y=190), pb.Point(x=300, y=300, negative=True)])
