@@ -151,7 +151,7 @@ LENIENT: dict[str, Any] = {
 }
 CROPS = {**LENIENT, "points_per_side": 4, "crop_n_layers": 1, "crop_nms_thresh": 0.99}
 CASES = {
-    "one mask of each click": AmgParams(**LENIENT, multimask_output=False),
+    "one mask of each click": AmgParams(**{**LENIENT, "box_nms_thresh": 1.0}, multimask_output=False),
     "a grid": AmgParams(**{**LENIENT, "pred_iou_thresh": 0.01}),
     "NMS removes duplicates": AmgParams(**{**LENIENT, "box_nms_thresh": 0.97}),
     "all masks": AmgParams(**{**LENIENT, "stability_score_thresh": 0.0, "box_nms_thresh": 1.0}),
