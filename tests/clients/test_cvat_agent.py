@@ -219,7 +219,7 @@ def test_a_tracker_by_memory_answers_what_a_job_on_these_frames_does(
 ) -> None:
     clip = [draw_disc(x) for x in (30, 34, 38)]
     size = Size(96, 128)
-    drawn = np.zeros((2, *size), np.bool_)
+    drawn = np.zeros((2, size.height, size.width), np.bool_)
     drawn[0, 30:54, 30:54] = True
     drawn[1, 60:80, 90:120] = True
     cvat = FakeCvat(clip)
@@ -239,7 +239,8 @@ def test_a_tracker_by_memory_answers_what_a_job_on_these_frames_does(
     jobs = memory_server.client.get("/v1/jobs").json()["jobs"]
     assert [job["kind"] for job in jobs] == ["video"], "one for all shapes"
     prompts: list[dict[str, Any]] = [
-        {"mask": {"size": list(size), "counts": rle.encode(crop.from_mask(mask))}} for mask in drawn
+        {"mask": {"size": [size.height, size.width], "counts": rle.encode(crop.from_mask(mask))}}
+        for mask in drawn
     ]
     prompts.append({"box": [30, 30, 54, 54]})
     with Client(memory_server.url) as client:
