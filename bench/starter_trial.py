@@ -2,6 +2,9 @@
 
 BENCH_STARTER is the folder of the trial's bundle, as `training/publish.py --to` writes it. BENCH_NUCLEI is the folder
 of nuclei, BENCH_DATA keeps the packages with public pictures.
+
+BENCH_STARTER_ON=tuning scores the images left aside for tuning alone, so that a run can be looked at while it trains,
+and the pictures that judge it at the end stay unseen. BENCH_REHEARSE=1 takes four of them.
 """
 
 import os
@@ -20,7 +23,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from tests.serving import Server
 
-from bench.measuring import THREADS, Measurement, Skipped, measure_interleaved_ms
+from bench.measuring import REHEARSE, THREADS, Measurement, Skipped, measure_interleaved_ms
 from bench.public_data import NAPARI, STARDIST, encode_tiff, read_h_and_e, read_tiff
 from bench.results import label_automatically, list_objects
 from bench.starter import BOX, CLICKS, MIN_NUCLEUS_PX, score_ais
@@ -40,7 +43,7 @@ from segserve.types import Bool, Candidate, Prompt, Select, Size, UInt8
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "training"))
 
-from nuclei import read_nuclei
+from nuclei import read_nuclei, split_tuning
 
 COLUMNS = ("what", "ships", "trial", "target", "met")
 SLICES = (24, 34, 44)  # of napari's volume
@@ -49,6 +52,7 @@ CROP_MARGINS_PX = (5, 20, 60)
 CROPPED_NUCLEI = 40
 MAX_BUNDLE_MB, MAX_ENCODE_RATIO, MAX_CLICK_RATIO = 24.0, 1.5, 1.3
 TIMED_INPUT_PX = 512
+REHEARSED_IMAGES = 4
 
 Values = dict[str, float]
 TARGETS: Values = {
@@ -118,11 +122,21 @@ def measure() -> list[Measurement]:
     models = {
         name: PromptableModel(Bundle(each), options, options, options) for name, each in folders.items()
     }
-    scores = {
-        name: score_model(model, nuclei) | score_service(folders[name]) for name, model in models.items()
-    }
+    scenes, is_last = choose_scenes(nuclei)
+    scores = {name: score_model(model, scenes) for name, model in models.items()}
+    if is_last:
+        for name, model in models.items():
+            scores[name] |= score_public_clicks(model) | score_service(folders[name])
     rows = [compare(label, scores["ships"][label], value) for label, value in scores["trial"].items()]
     return [*rows, *measure_costs(models, folders)]
+
+
+def choose_scenes(folder: Path) -> tuple[list[Any], bool]:
+    """Return the images to score, and whether they are those that judge a trial at the end."""
+    training, validation = read_nuclei(folder)
+    is_last = not REHEARSE and os.environ.get("BENCH_STARTER_ON", "validation") == "validation"
+    scenes = validation if is_last else split_tuning(training)[1]
+    return scenes[:REHEARSED_IMAGES] if REHEARSE else scenes, is_last
 
 
 def compare(label: str, ships: float, trial: float) -> Row:
@@ -176,11 +190,10 @@ def measure_costs(models: dict[str, PromptableModel], folders: dict[str, Path]) 
     return rows
 
 
-def score_model(model: PromptableModel, folder: Path) -> Values:
-    """Return the scores that need no service: of nuclei, crops and discs, raw and clean."""
-    _, validation = read_nuclei(folder)
+def score_model(model: PromptableModel, scenes: list[Any]) -> Values:
+    """Return the scores of nuclei, crops and discs, raw and clean. scenes: images of nuclei with their masks."""
     values: Values = {}
-    clickers = [Clicker(model, scene.image) for scene in validation]
+    clickers = [Clicker(model, scene.image) for scene in scenes]
     for raw in (False, True):
         suffix = " (raw)" if raw else ""
         for clicker in clickers:
@@ -188,7 +201,7 @@ def score_model(model: PromptableModel, folder: Path) -> Values:
         with ThreadPoolExecutor(1) as threads:
             for protocol in (CLICKS, BOX):
                 steps = []
-                for clicker, scene in zip(clickers, validation, strict=True):
+                for clicker, scene in zip(clickers, scenes, strict=True):
                     result = prompt_objects(
                         partial(clicker.predict, raw=raw), scene.mask, protocol, threads, MIN_NUCLEUS_PX
                     )
@@ -202,10 +215,9 @@ def score_model(model: PromptableModel, folder: Path) -> Values:
         parts = [count for clicker in clickers for count in clicker.parts]
         values[f"nuclei, mean number of parts of a mask{suffix}"] = float(np.mean(parts))
         values |= {f"{name}{suffix}": value for name, value in score_discs(model, raw).items()}
-        values |= {f"{name}{suffix}": value for name, value in score_crops(model, validation, raw).items()}
-        values[f"stardist 2D, click{suffix}"] = score_stardist_clicks(model, raw)
+        values |= {f"{name}{suffix}": value for name, value in score_crops(model, scenes, raw).items()}
     accuracies = [
-        score_ais(model, each.embedding, scene.mask) for each, scene in zip(clickers, validation, strict=True)
+        score_ais(model, each.embedding, scene.mask) for each, scene in zip(clickers, scenes, strict=True)
     ]
     values["nuclei, AIS mSA"], values["nuclei, AIS SA50"] = map(float, np.mean(accuracies, axis=0))
     return values
@@ -231,12 +243,12 @@ def score_discs(model: PromptableModel, raw: bool) -> Values:
     }
 
 
-def score_crops(model: PromptableModel, validation: list[Any], raw: bool) -> Values:
+def score_crops(model: PromptableModel, scenes: list[Any], raw: bool) -> Values:
     """Return the mean IoU of a click in a crop of a picture round one nucleus, by the crop's margin."""
     values: Values = {}
     for margin in CROP_MARGINS_PX:
         ious = []
-        for scene in validation[:CROPPED_NUCLEI]:
+        for scene in scenes[:CROPPED_NUCLEI]:
             counts = np.bincount(scene.mask.ravel())
             counts[0] = 0
             mask = scene.mask == counts.argmax()
@@ -246,6 +258,12 @@ def score_crops(model: PromptableModel, validation: list[Any], raw: bool) -> Val
             ious.append(iou(mask[part], clicker.click(np.array([deepest_pixel(mask[part])]), raw=raw)))
         values[f"crops with {margin} px round a nucleus, click"] = float(np.mean(ious))
     return values
+
+
+def score_public_clicks(model: PromptableModel) -> Values:
+    """Return the scores of clicks on a public picture, clean and raw."""
+    label = "stardist 2D, click"
+    return {label: score_stardist_clicks(model, False), f"{label} (raw)": score_stardist_clicks(model, True)}
 
 
 def score_stardist_clicks(model: PromptableModel, raw: bool) -> float:
