@@ -21,6 +21,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
+from segserve.commands.command_table import COMMANDS
 from segserve.files.file_readers import READER_MODULE
 from segserve.sandbox import fork_server
 from segserve.sandbox.sandbox import choose_environment
@@ -135,7 +136,8 @@ def start_programs() -> "tuple[socket.socket, subprocess.Popen[bytes]]":
 def serve_programs(control: int) -> None:
     """Fork programs, and beside it readers of files for them. Returns in a forked process when its program ends."""
     readers = start_readers()
-    for module in ("segserve.cli", *IMPORTED_LATER):
+    commands = [command.where.partition(":")[0] for command in COMMANDS.values()]
+    for module in ("segserve.cli", *commands, *IMPORTED_LATER):
         with suppress(ImportError):
             importlib.import_module(module)
     serve(control, partial(become_program, readers))

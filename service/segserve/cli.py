@@ -12,7 +12,8 @@
     evaluate volumes                         commands/evaluate_volumes.py
     train promptable, unet                   train/cli.py
 
-Each command turns its options into the request that the REST API takes, under the API's names.
+`commands/command_table.py` lists them all; a command's module is imported when it is run. Each command turns its
+options into the request that the REST API takes, under the API's names.
 """
 
 import os
@@ -23,27 +24,8 @@ from typing import Annotated
 import typer
 
 from segserve import __version__
-from segserve.commands.automatic import automatic
-from segserve.commands.batch import batch
-from segserve.commands.demo import demo
-from segserve.commands.doctor import doctor
-from segserve.commands.encoder import encoder
-from segserve.commands.evaluate_volumes import evaluate_volumes
-from segserve.commands.instances import instances
-from segserve.commands.keys import app as keys
-from segserve.commands.segment import segment
-from segserve.commands.semantic import semantic
-from segserve.commands.serve import serve
-from segserve.commands.similar import similar
-from segserve.commands.tenants import app as tenants
-from segserve.commands.track import track
-from segserve.commands.video import video
-from segserve.commands.volume import volume
-from segserve.commands.worker import worker
+from segserve.commands.command_table import TYPER_OPTIONS, CommandTable
 from segserve.errors import SegserveError
-from segserve.evaluate.cli import app as evaluate
-from segserve.models.cli import app as models
-from segserve.train.cli import app as train
 
 
 def print_version(wanted: bool) -> None:
@@ -54,11 +36,10 @@ def print_version(wanted: bool) -> None:
 
 cli = typer.Typer(
     name="segserve",
+    cls=CommandTable,
     no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # rich reads "[default: ...]" in a help text as markup and drops it
     help="Promptable segmentation as a service: encode an image once, answer every click in milliseconds.",
+    **TYPER_OPTIONS,
 )
 
 
@@ -70,31 +51,6 @@ def show_version(
     ] = False,
 ) -> None:
     pass
-
-
-for command in (
-    serve,
-    encoder,
-    worker,
-    demo,
-    doctor,
-    segment,
-    automatic,
-    similar,
-    semantic,
-    instances,
-    batch,
-    video,
-    volume,
-    track,
-):
-    cli.command()(command)
-evaluate.command("volumes")(evaluate_volumes)
-cli.add_typer(keys, name="keys")
-cli.add_typer(tenants, name="tenants")
-cli.add_typer(models, name="models")
-cli.add_typer(evaluate, name="evaluate")
-cli.add_typer(train, name="train")
 
 
 # Of a process that SIGTERM has ended, as shells count: 128 and the signal's number.

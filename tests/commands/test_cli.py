@@ -1,22 +1,22 @@
 """The command line as a whole: its help, its errors, and what it imports."""
 
 import os
+import pkgutil
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 import segserve.commands
 from segserve import __version__
 from segserve.cli import cli
+from segserve.commands.command_table import COMMANDS
 from segserve.settings import find_unknown_variables
 from tests.commands.run_command import run_segserve
-
-COMMANDS = ("serve", "encoder", "worker", "segment", "automatic", "similar", "semantic", "instances", "batch")
-COMMANDS += ("video", "volume", "track", "doctor", "demo", "keys", "models", "evaluate", "train")
 
 
 @pytest.mark.parametrize(
@@ -75,16 +75,22 @@ def test_a_missing_extra_is_said_before_any_work(tmp_path: Path) -> None:
 
 
 def test_a_command_is_in_the_module_of_its_name() -> None:
-    for command in cli.registered_commands:
-        assert command.callback is not None
-        assert command.callback.__module__ == f"segserve.commands.{command.callback.__name__}"
-    for group in cli.registered_groups:
-        assert group.typer_instance is not None
-        for command in group.typer_instance.registered_commands:
+    for name, (where, _) in COMMANDS.items():
+        found = pkgutil.resolve_name(where)
+        if not isinstance(found, typer.Typer):
+            assert (found.__module__, found.__name__) == (f"segserve.commands.{name}", name)
+            continue
+        for command in found.registered_commands:
             assert command.callback is not None
             # A command that needs more than its group's package stands beside the commands, and so does a small group.
-            beside = {f"segserve.commands.{name}" for name in (group.name, command.callback.__name__)}
-            assert command.callback.__module__ in {f"segserve.{group.name}.cli", *beside}
+            beside = {f"segserve.commands.{each}" for each in (name, command.callback.__name__)}
+            assert command.callback.__module__ in {f"segserve.{name}.cli", *beside}
+
+
+def test_the_table_says_what_each_command_says_of_itself() -> None:
+    commands = typer.main.get_command(cli).commands  # type: ignore[attr-defined]
+    for name, command in commands.items():
+        assert COMMANDS[name].summary == command.get_short_help_str(limit=100)
 
 
 def test_help_explains_every_command() -> None:
@@ -104,7 +110,7 @@ def test_help_shows_the_defaults_that_its_texts_name() -> None:
 def test_serving_imports_no_torch(tmp_path: Path) -> None:
     code = (
         "import sys, asyncio; from segserve.app import Service; from segserve.wire.rest.api import create_api;"
-        "from segserve.settings import Settings; import segserve.cli; from pathlib import Path\n"
+        "from segserve.settings import Settings; import segserve.commands.serve; from pathlib import Path\n"
         f"s = Service(Settings(data_dir=Path({str(tmp_path)!r}))); create_api(s)\n"
         "async def main():\n"
         "    await s.start(); await s.warm_up.run(); await s.stop()\n"
@@ -113,3 +119,19 @@ def test_serving_imports_no_torch(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.stdout.splitlines()[-1] == "[]", done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["keys", "list"], ["models", "list"]])
+def test_a_command_imports_only_what_it_needs(tmp_path: Path, arguments: list[str]) -> None:
+    keys = tmp_path / "keys.json"
+    keys.write_text('{"keys": []}')
+    environment = {**os.environ, "SEGSERVE_DATA_DIR": str(tmp_path), "SEGSERVE_KEYS_FILE": str(keys)}
+    code = (
+        "import atexit, sys; from segserve.cli import main\n"
+        f"sys.argv = ['segserve', *{arguments}]\n"
+        "heavy = {'fastapi', 'grpc', 'onnxruntime', 'redis', 'scipy'}\n"
+        "atexit.register(lambda: print(sorted(heavy & sys.modules.keys())))\n"
+        "main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "[]"), done.stderr

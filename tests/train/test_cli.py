@@ -42,5 +42,5 @@ def test_a_missing_library_is_named_with_the_extra_that_brings_it(
 
 def test_the_command_line_loads_no_training_library_before_it_trains() -> None:
     heavy = ("torch", "matplotlib", "albumentations", "cv2")
-    program = f"import sys, segserve.cli; print([name for name in {heavy} if name in sys.modules])"
+    program = f"import sys, segserve.train.cli; print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", program], text=True).strip() == "[]"
