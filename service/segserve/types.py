@@ -319,7 +319,7 @@ class FileRecord:
 
     count: frames, slices or pictures.
     created_at: seconds since the epoch.
-    spacing: of a volume, millimetres from slice to slice, row to row and column to column.
+    spacing: millimetres from slice to slice, row to row and column to column, of a volume, or of a stack that says it.
     fps: of a video whose file gives it.
     options: by which the file was read, and is to be opened.
     contents: all that the file holds, in the order in which `FileOptions.series` numbers it; empty where it can hold

@@ -1,6 +1,7 @@
 """The pages of a TIFF are frames."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -76,3 +77,40 @@ def test_frames_compressed_by_any_codec(tmp_path: Path) -> None:
     frames = open_frames(path, "tiff", LIMITS)
     assert np.array_equal(frames.read(2)[:, :, 0], values[2])
     frames.close()
+
+
+@pytest.mark.parametrize(
+    ("unit", "millimetres"), [("um", 1e-3), ("micron", 1e-3), ("\\u00B5m", 1e-3), ("mm", 1.0)]
+)
+def test_imagej_says_how_far_slices_are_apart(tmp_path: Path, unit: str, millimetres: float) -> None:
+    path = tmp_path / "stack.tif"
+    metadata = {"axes": "ZYX", "spacing": 2.0, "unit": unit}
+    tifffile.imwrite(
+        path, np.zeros((5, 30, 40), np.uint8), imagej=True, resolution=(1 / 0.65, 1 / 0.5), metadata=metadata
+    )
+    assert probe(path).spacing == pytest.approx((2 * millimetres, 0.5 * millimetres, 0.65 * millimetres))
+
+
+def test_ome_says_how_far_slices_are_apart(tmp_path: Path) -> None:
+    path = tmp_path / "stack.ome.tif"
+    sizes = {"PhysicalSizeX": 0.65, "PhysicalSizeY": 0.5, "PhysicalSizeZ": 2000.0, "PhysicalSizeZUnit": "nm"}
+    tifffile.imwrite(path, np.zeros((5, 30, 40), np.uint8), ome=True, metadata={"axes": "ZYX", **sizes})
+    assert probe(path).spacing == pytest.approx((2e-3, 0.5e-3, 0.65e-3))
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"axes": "ZYX"},
+        {"axes": "ZYX", "spacing": 2.0},
+        {"axes": "ZYX", "spacing": 2.0, "unit": "pixel"},
+        {"axes": "ZYX", "spacing": 0.0, "unit": "um"},
+        {"axes": "TYX", "spacing": 2.0, "unit": "um"},
+    ],
+)
+def test_stacks_that_do_not_say_it_have_no_spacing(tmp_path: Path, metadata: dict[str, Any]) -> None:
+    path = tmp_path / "stack.tif"
+    tifffile.imwrite(
+        path, np.zeros((5, 30, 40), np.uint8), imagej=True, resolution=(2.0, 2.0), metadata=metadata
+    )
+    assert probe(path).spacing is None

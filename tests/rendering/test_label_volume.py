@@ -15,7 +15,7 @@ from segserve.errors import BadInput
 from segserve.files.detect_format import detect_format
 from segserve.files.open_file import open_volume
 from segserve.files.volume_geometry import RAS_TO_LPS, VolumeGeometry
-from segserve.rendering.label_volume import write_frames_tiff, write_label_volume, write_volume_tiff
+from segserve.rendering.label_volume import TiffUnit, write_frames_tiff, write_label_volume, write_volume_tiff
 from segserve.types import Size
 from tests.files.sample_files import LIMITS
 from tests.rendering.drawn_lines import draw_disc, index_lines, make_line
@@ -93,7 +93,8 @@ def test_a_volume_of_large_ids_is_32_bit(tmp_path: Path) -> None:
 def test_imagej_opens_a_volume_with_its_spacing(tmp_path: Path, axis: int) -> None:
     expected = draw_labels(axis)
     results = index_lines(*lines_along(axis, expected))
-    path = save(write_volume_tiff(results, axis, read_geometry(create_image())), tmp_path / "labels.tif")
+    written = write_volume_tiff(results, axis, read_geometry(create_image()), TiffUnit.MILLIMETRE)
+    path = save(written, tmp_path / "labels.tif")
     results.close()
     with tifffile.TiffFile(path) as file:
         assert file.is_imagej
@@ -101,6 +102,24 @@ def test_imagej_opens_a_volume_with_its_spacing(tmp_path: Path, axis: int) -> No
         assert (file.imagej_metadata["spacing"], file.imagej_metadata["unit"]) == (2.5, "mm")
         assert file.pages[0].resolution == pytest.approx((2.0, 1 / 0.75))
         assert np.array_equal(file.asarray(), expected)
+
+
+def test_a_tiff_has_the_unit_of_its_source_or_none(tmp_path: Path) -> None:
+    geometry = VolumeGeometry(
+        (30, 20, 7), (0.00065, 0.00065, 0.002), (0.0, 0.0, 0.0), tuple(np.eye(3).ravel())
+    )
+    for unit in (TiffUnit.MICROMETRE, None):
+        results = index_lines(*lines_along(0, draw_labels(0)))
+        path = save(write_volume_tiff(results, 0, geometry, unit), tmp_path / "labels.tif")
+        results.close()
+        with tifffile.TiffFile(path) as file:
+            found = {name: file.imagej_metadata.get(name) for name in ("spacing", "unit")}
+            if unit is None:
+                assert found == {"spacing": None, "unit": None}
+                assert file.pages[0].resolution == (1, 1)
+            else:
+                assert found == {"spacing": pytest.approx(2.0), "unit": "um"}
+                assert file.pages[0].resolution == pytest.approx((1 / 0.65, 1 / 0.65))
 
 
 def test_imagej_opens_frames_with_their_rate(tmp_path: Path) -> None:

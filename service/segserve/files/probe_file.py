@@ -12,11 +12,11 @@ from segserve.files.microscopy.open_microscope_file import MICROSCOPE_FORMATS
 from segserve.files.open_file import (
     OPENING_BYTES_PER_PIXEL,
     import_dicom,
-    open_frames,
     open_microscope_stack,
     open_other_volume,
 )
 from segserve.files.picture_archive import PictureArchive
+from segserve.files.tiff_stack import TiffStack
 from segserve.files.video import VideoFrames
 from segserve.files.video_format import DEMUXERS
 from segserve.files.volume_format import DICOM_SERIES, is_volume_format
@@ -67,8 +67,9 @@ def probe_file(
         return replace(probe_zip(path, limits), file_id=file_id, options=options)
     if file_format in DEMUXERS:
         return replace(probe_video(path, file_format, limits), file_id=file_id, options=options)
-    frames = open_frames(path, file_format, limits)
-    try:
+    allow_memory(OPENING_BYTES_PER_PIXEL * limits.max_frame_pixels, used=0)
+    stack = TiffStack(path, limits.max_frame_pixels)
+    with closing(NormalisedFrames(stack)) as frames:
         frames.read(frames.count - 1)
         return FileRecord(
             file_id,
@@ -78,10 +79,9 @@ def probe_file(
             frames.size,
             file_bytes,
             now,
+            spacing=stack.read_spacing(),
             options=options,
         )
-    finally:
-        frames.close()
 
 
 def probe_microscope_file(

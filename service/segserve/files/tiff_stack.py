@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from segserve.errors import BadInput
 from segserve.files.read_picture import read_picture
 from segserve.images.tiff.reader import count_pages, find_different_page
+from segserve.images.tiff.spacing import read_stack_spacing
 
 
 class TiffStack:
@@ -39,6 +40,10 @@ class TiffStack:
         if values.ndim != 3:
             raise BadInput(f"Page {index} is no picture.", field="file")
         return values
+
+    def read_spacing(self) -> tuple[float, float, float] | None:
+        """Return millimetres from slice to slice, row to row and column to column; None where the file does not say."""
+        return read_stack_spacing(self._file)
 
     def close(self) -> None:
         self._file.close()

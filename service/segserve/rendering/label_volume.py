@@ -4,6 +4,7 @@ All functions yield parts of the file. Parts are empty while the file is being m
 """
 
 from collections.abc import Iterator
+from enum import StrEnum
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
@@ -26,6 +27,16 @@ READ_BYTES = 1 << 20
 
 # Pixels beyond which a TIFF must be a BigTIFF: classic TIFFs end at 4 GiB, and their directories need some room.
 MAX_CLASSIC_TIFF_BYTES = (1 << 32) - (1 << 25)
+
+
+class TiffUnit(StrEnum):
+    """The unit in which ImageJ is told a spacing."""
+
+    MILLIMETRE = "mm"
+    MICROMETRE = "um"
+
+
+UNITS_PER_MM = {TiffUnit.MILLIMETRE: 1.0, TiffUnit.MICROMETRE: 1000.0}
 
 
 def write_label_volume(
@@ -89,19 +100,25 @@ def write_label_seg(results: ResultIndex, axis: int, source: SegSource) -> Itera
         yield from read_parts(path)
 
 
-def write_volume_tiff(results: ResultIndex, axis: int, geometry: VolumeGeometry) -> Iterator[bytes]:
+def write_volume_tiff(
+    results: ResultIndex, axis: int, geometry: VolumeGeometry, unit: TiffUnit | None
+) -> Iterator[bytes]:
     """Write a TIFF with a page for each slice along axis 0, which ImageJ opens with its spacing.
 
+    unit: in which the spacing is written; None where it is unknown: the file then has none.
     Parameters and errors are those of `write_label_volume`.
     """
     with TemporaryDirectory() as folder:
         volume = create_volume(Path(folder), results, geometry)
         yield from fill_volume(volume, results, axis)
-        x, y, z = geometry.spacing
-        description = tifffile.imagej_description(volume.shape, axes="ZYX", spacing=z, unit="mm")
+        spacing, pixels_per_unit = dict[str, Any](), None
+        if unit is not None:
+            x, y, z = (length * UNITS_PER_MM[unit] for length in geometry.spacing)
+            spacing, pixels_per_unit = {"spacing": z, "unit": str(unit)}, (1 / x, 1 / y)
+        description = tifffile.imagej_description(volume.shape, axes="ZYX", **spacing)
         path = Path(folder) / "labels.tif"
         big = volume.nbytes > MAX_CLASSIC_TIFF_BYTES
-        yield from write_pages(path, iter(volume), description, big, (1 / x, 1 / y))
+        yield from write_pages(path, iter(volume), description, big, pixels_per_unit)
         yield from read_parts(path)
 
 
@@ -138,13 +155,13 @@ def write_pages(
     pages: Iterator[Labels],
     description: str,
     big: bool,
-    pixels_per_mm: tuple[float, float] | None,
+    pixels_per_unit: tuple[float, float] | None,
 ) -> Iterator[bytes]:
     """Write the pages of a TIFF, with an empty part for each page.
 
     description: ImageJ's description of the whole stack.
     big: True for a BigTIFF.
-    pixels_per_mm: across and down.
+    pixels_per_unit: across and down, of the unit that the description names.
     """
     with tifffile.TiffWriter(path, bigtiff=big) as out:
         for page in pages:
@@ -156,8 +173,8 @@ def write_pages(
                 description=description,
                 metadata=None,
                 software=False,
-                resolution=pixels_per_mm,
-                resolutionunit="NONE" if pixels_per_mm else None,
+                resolution=pixels_per_unit,
+                resolutionunit="NONE" if pixels_per_unit else None,
             )
             description = ""  # only the first page has one
             yield b""

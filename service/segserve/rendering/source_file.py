@@ -13,6 +13,7 @@ from segserve.files.file_view import FileView, open_view
 from segserve.files.frames import Frames
 from segserve.files.volume_format import DICOM_SERIES, is_volume_format
 from segserve.files.volume_geometry import VolumeGeometry
+from segserve.rendering.label_volume import TiffUnit
 from segserve.types import FileKind, FileRecord
 
 IDENTITY_DIRECTION = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
@@ -52,6 +53,13 @@ class SourceFile:
         height, width = (length for axis, length in enumerate(spacing) if axis != self.view.axis)
         return height, width
 
+    @property
+    def tiff_unit(self) -> TiffUnit | None:
+        """The unit in which a TIFF says the spacing: a scan's or a microscope's; None where the file has no spacing."""
+        if is_volume_format(self.record.format):
+            return TiffUnit.MILLIMETRE
+        return TiffUnit.MICROMETRE if self.record.spacing else None
+
     def open_frames(self) -> AbstractContextManager[Frames]:
         """Raises BadInput, TooLarge, MissingDependency, Unavailable."""
         return open_view(self.record, self.path, self.readers, self.view.axis, self.view.window)
@@ -70,7 +78,9 @@ class SourceFile:
         return self.readers.read_source_series(self.path, self.record.options)
 
     def read_geometry(self) -> VolumeGeometry:
-        """Return the geometry of a volume, also of one of colours. A stack has none: it gets voxels of 1 mm.
+        """Return the geometry of a volume, also of one of colours, or of a stack.
+
+        A stack that does not say how far its voxels are apart gets voxels of 1 mm; see `tiff_unit`.
 
         Raises as `open_frames` does.
         """
@@ -78,4 +88,5 @@ class SourceFile:
             with self.readers.open_volume(self.path, self.record.format, self.record.options) as volume:
                 return volume.geometry
         size = self.record.size.width, self.record.size.height, self.record.count
-        return VolumeGeometry(size, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), IDENTITY_DIRECTION, is_placed=False)
+        z, y, x = self.record.spacing or (1.0, 1.0, 1.0)
+        return VolumeGeometry(size, (x, y, z), (0.0, 0.0, 0.0), IDENTITY_DIRECTION, is_placed=False)

@@ -161,7 +161,8 @@ class FileContent:
 class StoredFile:
     """An uploaded video, stack, volume or zip.
 
-    frames: frames, slices or pictures. spacing: of a volume in mm, from slice to slice, row to row, column to column.
+    frames: frames, slices or pictures. spacing: in mm, from slice to slice, row to row, column to column.
+    Volumes have one, and TIFF stacks that ImageJ or OME has calibrated.
     contents: what the file holds. left_out: how many files of an archive belong to nothing. left_out_files: the first
     of them, as (name, reason).
     """

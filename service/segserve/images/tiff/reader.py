@@ -149,6 +149,12 @@ def count_pages(stream: BinaryIO) -> int:
     return len(locations) // channels
 
 
+def read_first_directory(stream: BinaryIO) -> tuple[TiffPage, int]:
+    """Return the first directory, and the number of pages as `count_pages` does. Raises BadInput, TooLarge."""
+    file, locations, channels, _ = _open_directories(stream)
+    return file.pages.first, len(locations) // channels
+
+
 def find_different_page(stream: BinaryIO) -> tuple[int, Size, Size] | None:
     """Return the number of the first directory whose image differs from the first one's in size or samples, and both
     sizes; None where all are alike. Raises BadInput, TooLarge."""

@@ -127,7 +127,9 @@ def write_with_source(
             record = source.record
             yield from label_volume.write_frames_tiff(lines, record.count, record.size, record.fps)
         case JobFormat.TIFF_STACK:
-            yield from label_volume.write_volume_tiff(lines, source.view.axis, source.read_geometry())
+            yield from label_volume.write_volume_tiff(
+                lines, source.view.axis, source.read_geometry(), source.tiff_unit
+            )
         case JobFormat.DICOM_SEG:
             series, geometry = source.read_source_series(), source.read_geometry()
             seg = SegSource(series, geometry, job.model, job.job_id, names)

@@ -119,7 +119,8 @@ class FileOut(BaseModel):
     height: int = Field(description="of a frame, slice or the first picture, in pixels")
     fps: float | None = Field(description="frames per second of a video; null where the file does not say")
     spacing: tuple[float, float, float] | None = Field(
-        description="spacing of a volume in mm: from slice to slice, row to row, column to column"
+        description="spacing of a volume, or of a TIFF stack whose slices ImageJ or OME has calibrated, in mm: from"
+        " slice to slice, row to row, column to column; null where the file does not say"
     )
     axes: list[FileAxisOut] = Field(
         description="the axes along which GET /v1/files/{file_id}/frames/{frame} cuts it: three of a volume, one of"
