@@ -17,6 +17,7 @@ from PIL import Image
 
 from segserve.store.private_redis import is_redis_answering
 from segserve.store.redis_servers import find_redis_binaries
+from tests import forked_program
 from tests.serving import Server
 
 # So that tests mean the same whether OpenVINO is installed or not. Its own tests ask for it.
@@ -70,6 +71,7 @@ def pytest_collection_finish() -> None:
     readers of videos collect garbage for each file that they open."""
     gc.collect()
     gc.freeze()
+    forked_program.restore_environment()
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -84,6 +86,13 @@ def _usual_logs() -> Iterator[None]:
     """A command that runs in this process logs to the output of its test, which is closed after it."""
     yield
     structlog.reset_defaults()
+
+
+@pytest.fixture(autouse=True)
+def _usual_environment() -> Iterator[None]:
+    """A library that was first imported by a test (cv2) no longer changes what programs read when they start."""
+    yield
+    forked_program.restore_environment()
 
 
 TESTS = Path(__file__).parent

@@ -116,6 +116,16 @@ def read_at_start(environment: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if name.startswith(READ_AT_START)}
 
 
+def restore_environment() -> None:
+    """Undo what imports have done to what programs read when they start: cv2 sets LD_LIBRARY_PATH, and no program would
+    be forked after it."""
+    for name in read_at_start(dict(os.environ)) | read_at_start(ENVIRONMENT):
+        if name in ENVIRONMENT:
+            os.environ[name] = ENVIRONMENT[name]
+        else:
+            del os.environ[name]
+
+
 @cache
 def start_programs() -> "tuple[socket.socket, subprocess.Popen[bytes]]":
     """Return the socket of the fork server for programs, and the server. It ends when this process does."""
