@@ -1,8 +1,6 @@
 """What the service stores is for its own user, and folders that others could change are refused."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +10,7 @@ from segserve.errors import BadInput
 from segserve.private_folders import check_private_folder, create_private_folder
 from segserve.store import private_redis
 from segserve.store.private_redis import PrivateRedis, RedisStartFailed
+from tests.commands.run_command import run_segserve
 from tests.serving import Server, run_embed_job
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
@@ -62,8 +61,7 @@ def test_a_folder_of_another_user_is_refused(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("command", ["serve", "encoder", "worker"])
 def test_every_process_refuses_it_with_the_remedy(tmp_path: Path, command: str) -> None:
     tmp_path.chmod(0o777)
-    arguments = [sys.executable, "-m", "segserve.cli", command, "--data-dir", str(tmp_path)]
-    ended = subprocess.run(arguments, capture_output=True, text=True, timeout=60)
+    ended = run_segserve(command, "--data-dir", tmp_path)
     assert ended.returncode == 1
     assert "chmod go-w" in ended.stderr
     assert not list(tmp_path.iterdir())

@@ -3,8 +3,6 @@
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +11,7 @@ import numpy as np
 import pytest
 
 from segserve.store.private_redis import is_redis_answering
+from tests.commands.run_command import run_segserve
 from tests.conftest import ExternalRedis
 from tests.files import sample_files
 from tests.serving import Server
@@ -94,13 +93,7 @@ def test_a_wrong_password_ends_the_start(
     urls = {"REDIS_URL": f"unix://:right@{redis.socket}", "JOBS_REDIS_URL": f"unix://:right@{redis.socket}"}
     environment = {f"SEGSERVE_{name}": value for name, value in {**urls, setting: wrong}.items()}
     port = "--port" if command == "serve" else "--metrics-port"
-    done = subprocess.run(
-        [sys.executable, "-m", "segserve.cli", command, "--data-dir", str(tmp_path / "data"), port, "0"],
-        env={**os.environ, **environment},
-        capture_output=True,
-        timeout=120,
-        text=True,
-    )
+    done = run_segserve(command, "--data-dir", tmp_path / "data", port, "0", **environment)
     assert done.returncode != 0
     last = done.stderr.strip().splitlines()[-1]
     assert f"The Redis of SEGSERVE_{setting} refuses the user or the password." in last
@@ -206,13 +199,11 @@ def test_a_port_in_use_ends_the_start(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        command = [sys.executable, "-m", "segserve.cli", "serve", "--data-dir", str(tmp_path)]
-        done = subprocess.run(
-            [*command, "--port", str(taken.getsockname()[1])], capture_output=True, timeout=60
-        )
+        port = str(taken.getsockname()[1])
+        done = run_segserve("serve", "--data-dir", tmp_path, "--port", port)
     assert done.returncode != 0
-    assert done.stderr.count(b"\n") == 1, "one line"
-    assert b"is in use by another program" in done.stderr
+    assert done.stderr.count("\n") == 1, "one line"
+    assert "is in use by another program" in done.stderr
     assert not is_redis_answering(tmp_path / "redis" / "redis.sock"), "nothing is left behind"
 
 

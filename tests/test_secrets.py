@@ -2,15 +2,13 @@
 
 import base64
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from segserve.errors import BadInput
 from segserve.settings import Settings, find_secrets, load_settings
+from tests.commands.run_command import run_segserve
 from tests.redis_topologies import Node, wait_until
 from tests.serving import Server, Worker, run_embed_job
 
@@ -70,15 +68,9 @@ def test_they_are_in_no_log_answer_or_metric(tmp_path: Path, nuclei: Path) -> No
     paths = ["/metrics", "/readyz", "/livez", "/openapi.json", "/v1/version", "/v1/models", "/v1/jobs", "/"]
     answers = {path: server.client.get(path).text for path in paths}
     answers["metrics of the worker"] = worker.client.get("/metrics").text
-    environment = {**os.environ, **{f"SEGSERVE_{name.upper()}": value for name, value in shared.items()}}
+    environment = {f"SEGSERVE_{name.upper()}": value for name, value in shared.items()}
     for arguments in (["doctor"], ["doctor", "--json"]):
-        done = subprocess.run(
-            [sys.executable, "-m", "segserve.cli", *arguments, "--data-dir", str(tmp_path / "server")],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
+        done = run_segserve(*arguments, "--data-dir", tmp_path / "server", **environment)
         assert "the Redis of SEGSERVE_REDIS_URL answers" in done.stdout, done.stderr
         answers[" ".join(arguments)] = done.stdout + done.stderr
     redis.kill()  # errors are where secrets come out

@@ -1,9 +1,6 @@
 """What a command leaves behind: its output. Nothing of it stays in the data folder, also where it is ended."""
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -11,7 +8,7 @@ import pytest
 
 from segserve.commands.scratch_data import use_scratch_data
 from segserve.settings import Settings
-from tests.commands.run_command import run_segserve
+from tests.commands.run_command import run_segserve, running_segserve
 from tests.files import sample_files
 
 
@@ -57,18 +54,12 @@ def test_pictures_do_not_stay(tmp_path: Path, nuclei: Path) -> None:
 def test_an_ended_command_leaves_no_server_and_no_file(tmp_path: Path, number: int) -> None:
     data = tmp_path / "data"
     clip = sample_files.write_video(tmp_path / "clip.mp4", 60)
-    command = [sys.executable, "-m", "segserve.cli", "track", str(clip), "-o", str(tmp_path / "tracks.zip")]
-    with subprocess.Popen(
-        [*command, "--data-dir", str(data)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    ) as process:
+    with running_segserve("track", clip, "-o", tmp_path / "tracks.zip", "--data-dir", data) as command:
         deadline = time.monotonic() + 120
         while not list(data.glob("tmp/*/jobs/redis.pid")):
-            assert process.poll() is None
-            assert time.monotonic() < deadline
+            command.check_that_it_runs(deadline)
             time.sleep(0.05)
-        os.kill(process.pid, number)
-        _, stderr = process.communicate(timeout=120)
-    assert process.returncode == (143 if number == signal.SIGTERM else 130)
-    assert "stopping" in stderr
+        assert command.end_by(number) == (143 if number == signal.SIGTERM else 130)
+        assert "stopping" in command.read_output()
     assert not list_files(data)
     assert not find_processes(data)

@@ -23,9 +23,11 @@ from segserve.settings import load_settings
 from segserve.store.private_redis import is_redis_answering
 from segserve.store.redis_servers import find_redis_binaries
 from segserve.wire.server import SHUTDOWN_GRACE_S
+from tests.commands.run_command import run_segserve
 from tests.conftest import ExternalRedis
 from tests.deploy.deployment_files import COMPOSE, PROMETHEUS, ROOT, instructions, load_compose
 from tests.deploy.test_dockerfile import health_check_of_image
+from tests.forked_program import start_segserve
 from tests.serving import run_embed_job
 
 START_TIMEOUT_S = 60
@@ -135,8 +137,7 @@ def test_models_are_pulled_into_the_shared_volume(tmp_path: Path) -> None:
     assert all(network == "outside" for network in service["networks"]), "a pull needs a way out"
     program, *arguments = service["entrypoint"]
     assert program == "segserve"
-    environment = {**os.environ, "SEGSERVE_DATA_DIR": str(tmp_path)}
-    done = segserve([*arguments, *service["command"]], env=environment)
+    done = run_segserve(*arguments, *service["command"], SEGSERVE_DATA_DIR=str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert "mobile-sam" in done.stdout
 
@@ -199,12 +200,6 @@ def free_port() -> int:
         return port
 
 
-def segserve(arguments: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "segserve.cli", *arguments], capture_output=True, text=True, **options
-    )
-
-
 class Network:
     """The compose network on this machine: a free port for each port, and a data folder for the shared volume."""
 
@@ -243,18 +238,13 @@ class Network:
         log = self._data / f"{name}.log"
         environment = {k: v for k, v in self.environment(name).items() if k not in without}
         with log.open("w") as out:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "segserve.cli", *self.command(name)],
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                env=environment,
-            )
+            process = start_segserve(self.command(name), environment, out, out)
         try:
             deadline = time.monotonic() + START_TIMEOUT_S
             while not self.healthy(name):
                 assert process.poll() is None, log.read_text()
                 assert time.monotonic() < deadline, log.read_text()
-                time.sleep(0.2)
+                time.sleep(0.5)
             yield
         finally:
             process.terminate()

@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ import redis
 from segserve.store import private_redis, redis_servers
 from segserve.store.private_redis import PrivateRedis, RedisDataUnreadable
 from segserve.store.redis_servers import ServerVersion, find_redis_binaries, find_writer, read_version
-from tests.commands.run_command import run_segserve
+from tests.commands.run_command import run_segserve, running_segserve
 
 REDIS_7 = shutil.which("redis-server")
 needs_redis_7 = pytest.mark.skipif(
@@ -183,20 +182,11 @@ def test_redis_7_refuses_what_the_bundled_server_wrote(
 
 def test_a_dead_server_does_not_hold_up_the_end(tmp_path: Path) -> None:
     """The jobs' server cannot start again while the service runs: a directory stands where it writes."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "segserve.cli", "serve", "--port", "0", "--data-dir", str(tmp_path)],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
-    while "answers at" not in process.stderr.readline():
-        pass
-    pid = int((tmp_path / "jobs" / "redis.pid").read_text())
-    shutil.rmtree(tmp_path / "jobs" / "appendonlydir")
-    (tmp_path / "jobs" / "appendonlydir").write_text("no folder")
-    os.kill(pid, signal.SIGKILL)
-    while "cannot be started" not in (line := process.stderr.readline()):
-        assert line, "it says why"
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
-    assert process.returncode == 0
+    with running_segserve("serve", "--port", "0", "--data-dir", tmp_path) as service:
+        service.wait_for("answers at")
+        pid = int((tmp_path / "jobs" / "redis.pid").read_text())
+        shutil.rmtree(tmp_path / "jobs" / "appendonlydir")
+        (tmp_path / "jobs" / "appendonlydir").write_text("no folder")
+        os.kill(pid, signal.SIGKILL)
+        service.wait_for("cannot be started")
+        assert service.end_by(signal.SIGINT) == 0

@@ -1,8 +1,6 @@
 """Instances on a real server: every format, over REST, gRPC and the command line, and all refusals."""
 
 import io
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +28,7 @@ from segserve.timing import Timings
 from segserve.types import SegmentedObject
 from segserve.v1 import segmentation_pb2 as pb
 from segserve.v1.segmentation_pb2_grpc import SegmentationServiceStub
+from tests.commands.run_command import run_segserve
 from tests.instances.networks import CLASSES, small
 from tests.models.networks import noise_image
 from tests.serving import Server
@@ -279,11 +278,6 @@ def test_grpc_refuses_what_rest_does(image_id: str, stub: Any) -> None:
     assert stub.Instances(pb.InstancesRequest(image_id=image_id, model="small")).objects
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "segserve.cli", "instances", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
-
-
 def test_the_command_line_finds_the_same(
     data: Path, picture: Path, tmp_path: Path, expected: list[SegmentedObject]
 ) -> None:
@@ -299,12 +293,12 @@ def test_the_command_line_finds_the_same(
     ]
     (tmp_path / "models").symlink_to(data / "models")
     output = tmp_path / "out.json"
-    done = run(str(picture), "-o", str(output), *options, "--data-dir", str(tmp_path))
+    done = run_segserve("instances", picture, "-o", output, *options, "--data-dir", tmp_path)
     assert done.returncode == 0, done.stderr
     result = orjson.loads(output.read_bytes())["objects"]
     assert [item["class"] for item in result] == [item.category for item in expected]
     assert "30 objects" in done.stdout
-    done = run(str(picture), "-o", str(tmp_path / "no.json"), "--data-dir", str(tmp_path))
+    done = run_segserve("instances", picture, "-o", tmp_path / "no.json", "--data-dir", tmp_path)
     assert done.returncode == 1
     assert "No model is named" in done.stderr
     assert not (tmp_path / "no.json").exists()

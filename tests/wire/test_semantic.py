@@ -1,8 +1,6 @@
 """Semantic segmentation on a real server: every format, the areas, and all refusals."""
 
 import io
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ pytest.importorskip("torch")
 from segserve.v1 import segmentation_pb2 as pb
 from segserve.v1.segmentation_pb2_grpc import SegmentationServiceStub
 from segserve.wire.schemas.semantic import SemanticFormat
+from tests.commands.run_command import run_segserve
 from tests.semantic.bundles import Channels, write
 from tests.serving import Server
 
@@ -239,17 +238,13 @@ def test_the_command_line_classifies_a_file(tmp_path: Path) -> None:
     write(tmp_path / "models", Channels())
     image = tmp_path / "image.png"
     Image.fromarray(picture()).save(image)
-    command = [sys.executable, "-m", "segserve.cli", "semantic", str(image), "--data-dir", str(tmp_path)]
-    command += ["--model", "colours", "--tta-flips", "horizontal"]
+    command = ["semantic", image, "--data-dir", tmp_path, "--model", "colours", "--tta-flips", "horizontal"]
     for name, read in (("classes.png", imagecodecs.png_decode), ("classes.npy", READERS["npy"][1])):
-        done = subprocess.run(
-            [*command, "-o", str(tmp_path / name)], capture_output=True, text=True, check=True
-        )
+        done = run_segserve(*command, "-o", tmp_path / name)
+        assert done.returncode == 0, done.stderr
         np.testing.assert_array_equal(read((tmp_path / name).read_bytes()), EXPECTED)
         assert "1 red: 2100 pixels, 17.9%" in done.stdout
-    refused = subprocess.run(
-        [*command, "-o", str(tmp_path / "classes.exe")], capture_output=True, text=True, check=False
-    )
+    refused = run_segserve(*command, "-o", tmp_path / "classes.exe")
     assert refused.returncode == 1
     assert "format" in refused.stderr
     assert not (tmp_path / "classes.exe").exists()

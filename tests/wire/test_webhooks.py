@@ -1,7 +1,5 @@
 """Webhooks through a real service, its worker and its Redis."""
 
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +9,7 @@ import httpx
 import pytest
 import standardwebhooks
 
+from tests.commands.run_command import run_segserve
 from tests.jobs.webhook_receiver import WebhookReceiver
 from tests.serving import Server
 from tests.wire.responses import accepted_job_id, assert_refused, wait_until_ended
@@ -90,8 +89,7 @@ def test_urls_that_are_not_allowed_are_refused_at_once(server: Server, webhook_s
 
 def test_without_a_secret_it_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEGSERVE_WEBHOOK_HOSTS", '["example.org"]')
-    command = [sys.executable, "-m", "segserve.cli", "serve", "--port", "0", "--data-dir", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = run_segserve("serve", "--port", "0", "--data-dir", tmp_path)
     assert done.returncode == 1
     assert "SEGSERVE_WEBHOOK_SECRET" in done.stderr
     assert "Traceback" not in done.stderr
