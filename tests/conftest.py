@@ -32,6 +32,12 @@ def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str)
     return argname if isinstance(val, bytes) and not val.isascii() else None
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """All workers of xdist have programs forked by the same server."""
+    if config.getoption("numprocesses", None):
+        forked_program.start_programs()
+
+
 # Begun first, since each takes a minute or more and its tests share a service or a model; the others fill the gaps.
 LONGEST_FILES = (
     "wire/test_schema.py",
@@ -71,6 +77,7 @@ def pytest_collection_finish() -> None:
     readers of videos collect garbage for each file that they open."""
     gc.collect()
     gc.freeze()
+    gc.enable()
     forked_program.restore_environment()
 
 

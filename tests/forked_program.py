@@ -1,8 +1,9 @@
 """`segserve` commands in processes that are forked from one that has imported the program.
 
-The imports of a command take more than a second of CPU time, and the tests start it some hundreds of times. So each
-process of tests has a fork server, started at the first command. `ForkedProcess` stands for a process that it forked:
-its arguments, environment, folder, output and exit status are those that `python -m segserve.cli` has.
+The imports of a command take more than a second of CPU time, and the tests start it some hundreds of times. So all
+processes of a run of tests share a fork server, which imports at the first command. `ForkedProcess` stands for a
+process that it forked: its arguments, environment, folder, output and exit status are those that
+`python -m segserve.cli` has.
 """
 
 import gc
@@ -20,6 +21,7 @@ from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 from typing import IO, Any, TypeAlias
+from uuid import uuid4
 
 from segserve.commands.command_table import COMMANDS
 from segserve.files.file_readers import READER_MODULE
@@ -29,6 +31,8 @@ from segserve.sandbox.sandbox import choose_environment
 ROOT = Path(__file__).parent.parent
 # Of the fork server: this process's before a test changes it.
 ENVIRONMENT = dict(os.environ)
+# Names the variable that tells the workers of a run where its fork server listens.
+ADDRESS_VARIABLE = "TESTS_FORK_SERVER"
 # What a process reads when it starts or imports: with another value of these the program must be started anew.
 READ_AT_START = ("PYTHON", "LD_", "OMP_", "MKL_", "OPENBLAS_", "MALLOC_", "GLIBC_")
 # What a service imports while it starts. Not ONNX Runtime: its import starts a thread, and threads are not forked.
@@ -107,7 +111,7 @@ def start_segserve(
     if not is_started_anew and read_at_start(environment) == read_at_start(ENVIRONMENT):
         request = {"arguments": list(arguments), "environment": environment, "folder": os.getcwd()}
         descriptors = [output.fileno(), errors.fileno()]
-        return ForkedProcess(start_programs()[0], request, descriptors, ["segserve", *arguments])
+        return ForkedProcess(connect(), request, descriptors, ["segserve", *arguments])
     command = [sys.executable, "-m", "segserve.cli", *arguments]
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, env=environment)
 
@@ -127,30 +131,54 @@ def restore_environment() -> None:
 
 
 @cache
-def start_programs() -> "tuple[socket.socket, subprocess.Popen[bytes]]":
-    """Return the socket of the fork server for programs, and the server. It ends when this process does."""
+def connect() -> socket.socket:
+    """Return this process's connection to the fork server for programs."""
+    start_programs()
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    connection.connect("\0" + os.environ[ADDRESS_VARIABLE])
+    return connection
+
+
+@cache
+def start_programs() -> "tuple[socket.socket, subprocess.Popen[bytes]] | None":
+    """Start the fork server for programs, unless this process has been told of one.
+
+    It imports nothing until a process connects. It ends when the returned socket is closed: with this process.
+    """
+    if ADDRESS_VARIABLE in os.environ:
+        return None
+    name = f"segserve-tests-{uuid4().hex}"
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with theirs:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs, listener:
+        listener.bind("\0" + name)
+        listener.listen()
+        descriptors = [theirs.fileno(), listener.fileno()]
         # Not `-m`: messages about usage would name that module and not the program.
-        code = f"from tests.forked_program import serve_programs; serve_programs({theirs.fileno()})"
+        code = f"from tests.forked_program import serve_programs; serve_programs(*{descriptors})"
         server = subprocess.Popen(
             [sys.executable, "-c", code],
             cwd=ROOT,
             env={**ENVIRONMENT, "OPENBLAS_NUM_THREADS": "1"},  # numpy would start threads
             stdin=subprocess.DEVNULL,
-            pass_fds=[theirs.fileno()],
+            pass_fds=descriptors,
         )
+    os.environ[ADDRESS_VARIABLE] = name
     return ours, server
 
 
-def serve_programs(control: int) -> None:
+def serve_programs(control: int, listener: int) -> None:
     """Fork programs, and beside it readers of files for them. Returns in a forked process when its program ends."""
-    readers = start_readers()
-    commands = [command.where.partition(":")[0] for command in COMMANDS.values()]
-    for module in ("segserve.cli", *commands, *IMPORTED_LATER):
-        with suppress(ImportError):
-            importlib.import_module(module)
-    serve(control, partial(become_program, readers))
+    with socket.socket(fileno=control) as tests, socket.socket(fileno=listener) as listening:
+        if tests in select.select([tests, listening], [], [])[0]:
+            return
+        readers = start_readers()
+        commands = [command.where.partition(":")[0] for command in COMMANDS.values()]
+        for module in ("segserve.cli", *commands, *IMPORTED_LATER):
+            with suppress(ImportError):
+                importlib.import_module(module)
+        start = serve(tests, partial(become_program, readers), listening)
+    start()
 
 
 def start_readers() -> socket.socket:
@@ -176,29 +204,47 @@ def serve_readers(control: int) -> None:
         fork_server.ignore_signals()
         fork_server.run(socket.socket(fileno=descriptors[0]), serve_files)
 
-    serve(control, become_readers)
+    with socket.socket(fileno=control) as programs:
+        start = serve(programs, become_readers)
+    start()
 
 
-def serve(control: int, become: Callable[[dict[str, Any], list[int]], None]) -> None:
-    """Fork a process for each request until the tests have ended. Returns in a forked process when `become` does.
+def serve(
+    control: socket.socket,
+    become: Callable[[dict[str, Any], list[int]], None],
+    listener: socket.socket | None = None,
+) -> Callable[[], None]:
+    """Fork a process for each request, until the other side of `control` is closed.
 
+    Returns what the process is to do once it has closed the sockets: in a forked process its work, else nothing.
     become: does the work of the process. It gets the request and the descriptors that came with it.
+    listener: also takes requests from those who connect to it.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tests
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     assert len(os.listdir("/proc/self/task")) == 1, "something that was imported has started a thread"
     gc.collect()
     gc.freeze()
-    with socket.socket(fileno=control) as requests:
-        while True:
-            data, (status, *descriptors) = receive(requests)
+    clients = [control]
+    while True:
+        listened = [] if listener is None else [listener]
+        for ready in select.select([*clients, *listened], [], [])[0]:
+            if ready is listener:
+                clients.append(ready.accept()[0])
+                continue
+            data, (status, *descriptors) = receive(ready)
+            if not data and ready is control:
+                return lambda: None
             if not data:
-                return
+                clients.remove(ready)
+                ready.close()
+                continue
             if not os.fork():
-                break
+                for client in clients:
+                    client.close()
+                return partial(run_and_report, partial(become, json.loads(data), descriptors), status)
             for descriptor in (status, *descriptors):
                 os.close(descriptor)
-    run_and_report(partial(become, json.loads(data), descriptors), status)
 
 
 def receive(requests: socket.socket) -> tuple[bytes, list[int]]:
