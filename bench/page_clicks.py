@@ -191,23 +191,22 @@ def describe(who: str, efforts: list[Effort]) -> Iterator[Measurement]:
 def compare(
     browser: Any, server: Server, model: str, kind: str, targets: list[Target]
 ) -> Iterator[Measurement]:
-    """Yield rows of both ways, for the same objects, and for how many one takes fewer clicks than the other."""
+    """Yield rows of both ways, for the same objects, and for how many of them the page takes fewer clicks."""
     page = [label_through_page(browser, server, model, target) for target in targets]
     yield from describe(f"{kind}, {model}, the page", page)
     alone = [label_through_service(server, model, target) for target in targets]
     yield from describe(f"{kind}, {model}, the service alone", alone)
     pairs = list(zip(page, alone, strict=True))
-    fewer = sum(ours.clicks < theirs.clicks for ours, theirs in pairs)
-    more = sum(ours.clicks > theirs.clicks for ours, theirs in pairs)
-    both = [(ours.clicks, theirs.clicks) for ours, theirs in pairs if ours.is_reached and theirs.is_reached]
-    ours, theirs = np.mean(both, axis=0) if both else (np.nan, np.nan)
-    yield Measurement(f"{kind}, {model}: fewer clicks by the page; more", f"{fewer}; {more} of {len(pairs)}")
-    yield Measurement(
-        f"{kind}, {model}: mean where both reach it, the page; the service alone",
-        f"{ours:.2f}; {theirs:.2f}, of {len(both)}",
-        "fewer",
-        bool(ours < theirs),
-    )
+    ours, theirs = np.mean([(one.clicks, other.clicks) for one, other in pairs], axis=0)
+    label = f"{kind}, {model}, the page; the service alone"
+    yield Measurement(f"{label}: clicks, mean", f"{ours:.2f}; {theirs:.2f}", "fewer", bool(ours < theirs))
+    both = [(one.clicks, other.clicks) for one, other in pairs if one.is_reached and other.is_reached]
+    if both:
+        ours, theirs = np.mean(both, axis=0)
+        yield Measurement(f"{label}: the {len(both)} that both reach", f"{ours:.2f}; {theirs:.2f}")
+    fewer = sum(one.clicks < other.clicks for one, other in pairs)
+    more = sum(one.clicks > other.clicks for one, other in pairs)
+    yield Measurement(f"{label}: objects with fewer clicks by the page, with more", f"{fewer}; {more}")
     for target, one, other in zip(targets, page, alone, strict=True):
         print(f"{target.name}: page {one}, service {other}", file=sys.stderr)
 
