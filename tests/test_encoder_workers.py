@@ -2,6 +2,7 @@
 
 import io
 import os
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -45,6 +46,10 @@ class Deployment:
     def encoded(self) -> float:
         return sum(e.metric(ENCODED) for e in self.encoders)
 
+    def used(self, kind: str) -> float:
+        """Return what was counted as used."""
+        return sum(s.metric(f'segserve_usage_total{{kind="{kind}",tenant="default"}}') for s in self.servers)
+
 
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
@@ -58,7 +63,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
 
 def test_each_image_is_encoded_once_for_all_replicas(deployment: Deployment) -> None:
     ids = [deployment.servers[0].upload(p) for p in create_pngs(6)]
-    before = deployment.encoded()
+    before, start = deployment.encoded(), time.monotonic()
     with ThreadPoolExecutor(24) as threads:
         clicks = [
             (image_id, threads.submit(server.click, image_id, 40, 30))
@@ -72,6 +77,9 @@ def test_each_image_is_encoded_once_for_all_replicas(deployment: Deployment) -> 
         answers[image_id].add(answer.json()["results"][0]["masks"][0]["mask"]["counts"])
     assert all(len(masks) == 1 for masks in answers.values()), "every replica answers the same"
     assert deployment.encoded() - before == 6
+    assert deployment.used("encoded_images") == 6
+    # Waiting in the queues of two encoders does not count.
+    assert 0 < deployment.used("encode_seconds") <= 2 * (time.monotonic() - start)
     more = iter(create_pngs(50))
     while (
         min(e.metric(ENCODED) for e in deployment.encoders) == 0

@@ -12,10 +12,14 @@ class Timings:
     """`Timings` adds up seconds by stage, in order of first use.
 
     observe: called each time a stage ends, with the seconds of that time alone.
+
+    encoder_s: seconds that an encoder ran for this request. Of images that were encoded together each has its share,
+    unlike in the stage "encode", which is how long the request waited for all of them.
     """
 
     def __init__(self, observe: ObserveStage = lambda stage, seconds: None) -> None:
         self.seconds: dict[str, float] = {}
+        self.encoder_s = 0.0
         self._observe = observe
 
     @contextmanager

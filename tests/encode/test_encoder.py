@@ -91,9 +91,10 @@ class EncoderWithModel:
         priority: Priority = Priority.INTERACTIVE,
         client: str | None = None,
         tenant: str = "t",
+        timings: Timings | None = None,
     ) -> "asyncio.Task[bytes]":
         request = EncodeRequest(tenant, f"{value:064x}", "m", "d", priority, source=client)
-        return asyncio.create_task(self.encoder.encode(request, Timings()))
+        return asyncio.create_task(self.encoder.encode(request, timings or Timings()))
 
 
 def run_steps(
@@ -136,6 +137,28 @@ def test_an_idle_device_runs_at_once_and_a_busy_one_gathers(tmp_path: Path) -> N
 
     setup = run_steps(steps, tmp_path)
     assert [len(batch) for batch in setup.model.batches] == [1, 4, 2]
+
+
+def test_images_of_a_batch_share_its_time_and_an_image_counts_once(tmp_path: Path) -> None:
+    timings = [Timings() for _ in range(6)]
+
+    async def steps(setup: EncoderWithModel) -> None:
+        setup.model.go.clear()
+        tasks = [setup.encode(0, timings=timings[0])]
+        await wait_until(lambda: setup.encoder._running_batches)
+        tasks += [setup.encode(value, timings=timings[value]) for value in range(1, 5)]
+        tasks.append(setup.encode(4, timings=timings[5]))
+        await wait_until(lambda: count_ready(setup) == 4)
+        setup.model.go.set()
+        await asyncio.gather(*tasks)
+
+    assert [len(batch) for batch in run_steps(steps, tmp_path).model.batches] == [1, 4]
+    alone, *together, waited = timings
+    assert alone.encoder_s == alone.seconds["encode"] > 0
+    for each in together:
+        assert each.encoder_s == pytest.approx(each.seconds["encode"] / 4)
+        assert each.encoder_s > 0
+    assert waited.encoder_s == 0
 
 
 def test_interactive_goes_first_and_batch_work_never_fills_the_queue(tmp_path: Path) -> None:

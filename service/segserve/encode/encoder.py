@@ -275,8 +275,10 @@ class LocalEncoder:
             self._advance()
         assert batch[0].model is not None
         self._metrics.encoding.record_batch(batch[0].model.name, len(batch))
+        seconds = time.perf_counter() - start
         for queued, data in zip(batch, packed, strict=True):
-            queued.timings.add("encode", time.perf_counter() - start)
+            queued.timings.add("encode", seconds)
+            queued.timings.encoder_s += seconds / len(batch)
             self._run_task(self._store(queued, data))
 
     async def _store(self, queued: QueuedImage, packed: bytes) -> None:

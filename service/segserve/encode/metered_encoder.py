@@ -9,17 +9,16 @@ from segserve.types import UsageKind
 class MeteredEncoder:
     """`MeteredEncoder` is an `Encoder` that counts what another one encodes.
 
-    An image that was encoded together with another request's counts for the one that began it. The seconds of a batch
-    count for each of its images.
+    An image that several requests wait for counts for the one that began it.
     """
 
     def __init__(self, encoder: Encoder, metrics: Metrics) -> None:
         self._encoder, self._metrics = encoder, metrics
 
     async def encode(self, request: EncodeRequest, timings: Timings) -> bytes:
-        before_s = timings.seconds.get("encode")
+        before_s = timings.encoder_s
         packed = await self._encoder.encode(request, timings)
-        seconds = timings.seconds.get("encode", 0.0) - (before_s or 0.0)
+        seconds = timings.encoder_s - before_s
         if seconds > 0:
             self._metrics.usage.count(request.tenant, UsageKind.ENCODED_IMAGES)
             self._metrics.usage.count(request.tenant, UsageKind.ENCODE_SECONDS, seconds)

@@ -61,7 +61,9 @@ class EncodeRequest(_message.Message):
     def __init__(self, tenant: _Optional[str] = ..., image_id: _Optional[str] = ..., model: _Optional[str] = ..., digest: _Optional[str] = ..., priority: _Optional[_Union[Priority, str]] = ..., image: _Optional[_Union[ImageBytes, _Mapping]] = ..., region: _Optional[_Union[Region, _Mapping]] = ..., client: _Optional[str] = ..., shown_width: _Optional[int] = ..., shown_height: _Optional[int] = ...) -> None: ...
 
 class EncodeResponse(_message.Message):
-    __slots__ = ("embedding",)
+    __slots__ = ("embedding", "encoder_seconds")
     EMBEDDING_FIELD_NUMBER: _ClassVar[int]
+    ENCODER_SECONDS_FIELD_NUMBER: _ClassVar[int]
     embedding: bytes
-    def __init__(self, embedding: _Optional[bytes] = ...) -> None: ...
+    encoder_seconds: float
+    def __init__(self, embedding: _Optional[bytes] = ..., encoder_seconds: _Optional[float] = ...) -> None: ...

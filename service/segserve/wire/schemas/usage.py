@@ -9,7 +9,9 @@ class UsageAmounts(BaseModel):
     encoded_images: int = Field(
         description="images, frames, slices, tiles and windows that were encoded; not those whose embedding was there"
     )
-    encode_seconds: float = Field(description="time of that; a batch of several counts for each of them")
+    encode_seconds: float = Field(
+        description="time that encoders ran for them; images encoded together share it"
+    )
     clicks: int = Field(description="prompts that were answered, those of jobs too")
     automatic_images: int = Field(description="whole images segmented by AIS or AMG")
     similar_images: int = Field(description="whole images searched for objects like examples")
