@@ -7,6 +7,7 @@
     video, volume, track                     commands/video.py, commands/volume.py, commands/track.py
     keys add, list, revoke, rotate           commands/keys.py
     tenants list, show, delete               commands/tenants.py
+    usage                                    commands/usage.py
     models list, import, pull, ...           models/cli.py
     evaluate masks, model, prompts, ...      evaluate/cli.py
     evaluate volumes                         commands/evaluate_volumes.py

@@ -24,7 +24,7 @@ from segserve.identity.rights import LABELLING, NO_RIGHTS, ROLE_RIGHTS, Right
 from segserve.inference import inference_pb2
 from segserve.settings import Settings
 from segserve.types import AccessRole
-from segserve.v1 import encoder_pb2, files_pb2, jobs_pb2, segmentation_pb2
+from segserve.v1 import encoder_pb2, files_pb2, jobs_pb2, segmentation_pb2, usage_pb2
 from segserve.wire.http.authentication import RightCheck, guard_routes
 from segserve.wire.rest.api import create_api, create_operator_api
 from segserve.wire.route_rights import METHOD_RIGHTS, OPEN, ROUTE_RIGHTS
@@ -177,6 +177,7 @@ SERVICES: list[ServiceDescriptor] = [
         segmentation_pb2,
         files_pb2,
         jobs_pb2,
+        usage_pb2,
         encoder_pb2,
         inference_pb2,
         health_pb2,

@@ -1,16 +1,24 @@
-"""GET /v1/usage, as annotators and operators see it, and the limits of the tenants file, through a service."""
+"""Usage by REST, gRPC, client and command, as annotators and operators see it; and the limits of the tenants file."""
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from dataclasses import asdict
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 import pytest
+from typer.testing import CliRunner, Result
 
+from segserve.cli import cli
+from segserve.errors import BadInput
 from segserve.identity.identity import Identity
 from segserve.types import AccessRole
+from segserve.v1 import usage_pb2, usage_pb2_grpc
+from segserve_client import AsyncClient, BadRequest, Client, Link, NotAllowed, Usage
 from tests.key_files import write_key_file
 from tests.serving import Server
 
@@ -22,22 +30,38 @@ USERS = (
 
 
 @pytest.fixture(scope="module")
-def users(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, httpx.Client]]:
-    folder = tmp_path_factory.mktemp("usage")
-    keys = write_key_file(folder / "keys.json", USERS)
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("usage")
+
+
+@pytest.fixture(scope="module")
+def keys(folder: Path) -> dict[str, str]:
+    return write_key_file(folder / "keys.json", USERS)
+
+
+@pytest.fixture(scope="module")
+def service(folder: Path, keys: dict[str, str]) -> Iterator[Server]:
     (folder / "tenants.yaml").write_text("tenants: {lab-b: {max_images: 1}}")
     server = Server(
-        folder / "data", keys_file=str(folder / "keys.json"), tenants_file=str(folder / "tenants.yaml")
+        folder / "data",
+        keys_file=str(folder / "keys.json"),
+        tenants_file=str(folder / "tenants.yaml"),
+        grpc_port="0",
     )
+    yield server
+    assert server.stop() == 0, server.log.read_text()
+    assert "internal error" not in server.log.read_text()
+
+
+@pytest.fixture(scope="module")
+def users(service: Server, keys: dict[str, str]) -> Iterator[dict[str, httpx.Client]]:
     clients = {
-        name: httpx.Client(base_url=server.url, timeout=120, headers={"Authorization": f"Bearer {key}"})
+        name: httpx.Client(base_url=service.url, timeout=120, headers={"Authorization": f"Bearer {key}"})
         for name, key in keys.items()
     }
     yield clients
     for client in clients.values():
         client.close()
-    assert server.stop() == 0, server.log.read_text()
-    assert "internal error" not in server.log.read_text()
 
 
 def upload(client: httpx.Client, data: bytes) -> str:
@@ -177,3 +201,133 @@ def test_the_file_limits_a_tenant(users: dict[str, httpx.Client], nuclei: Path) 
     assert answer.status_code == 413
     assert "quota of 1 images" in answer.json()["detail"]
     upload(users["anna"], data + b"1")
+
+
+# The same by other ways. They come last: the tests before have used something.
+
+
+def ask_by_grpc(service: Server, key: str, **fields: str) -> usage_pb2.ReadUsageResponse:
+    with grpc.insecure_channel(service.grpc_address()) as channel:
+        answer: usage_pb2.ReadUsageResponse = usage_pb2_grpc.UsageServiceStub(channel).ReadUsage(
+            usage_pb2.ReadUsageRequest(**fields), metadata=[("authorization", f"Bearer {key}")], timeout=60
+        )
+        return answer
+
+
+def read_at_rest(client: httpx.Client, **query: str) -> Any:
+    """Read until two answers are the same: counts are written every ten seconds."""
+    while (before := read(client, **query)) != (again := read(client, **query)):
+        time.sleep(0.1)
+    assert before
+    return again
+
+
+def test_grpc_says_the_same(service: Server, users: dict[str, httpx.Client], keys: dict[str, str]) -> None:
+    wait_until(lambda: read(users["anna"])[0]["total"]["clicks"] > 0)
+    [used] = read_at_rest(users["anna"])
+    answer = ask_by_grpc(service, keys["anna"])
+    [tenant] = answer.tenants
+    assert tenant.tenant == "lab-a"
+    for name, amount in used["total"].items():
+        assert getattr(tenant.total, name) == amount
+    assert [day.day for day in tenant.days] == [day["day"] for day in used["days"]]
+    assert tenant.days[-1].HasField("stored_bytes") is (used["days"][-1]["stored_bytes"] is not None)
+    assert len(ask_by_grpc(service, keys["olga"], tenant="*").tenants) >= 2
+    empty = ask_by_grpc(service, keys["anna"], first_day="2020-01-01", last_day="2020-02-01")
+    assert (empty.first_day, empty.last_day, list(empty.tenants[0].days)) == ("2020-01-01", "2020-02-01", [])
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"tenant": "*"}, grpc.StatusCode.PERMISSION_DENIED),
+        ({"tenant": "lab-b"}, grpc.StatusCode.PERMISSION_DENIED),
+        ({"first_day": "yesterday"}, grpc.StatusCode.INVALID_ARGUMENT),
+        ({"last_day": "2026-02-30"}, grpc.StatusCode.INVALID_ARGUMENT),
+        ({"first_day": "1764288000"}, grpc.StatusCode.INVALID_ARGUMENT),
+    ],
+    ids=str,
+)
+def test_grpc_refuses_the_same(
+    service: Server, keys: dict[str, str], fields: dict[str, str], code: grpc.StatusCode
+) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        ask_by_grpc(service, keys["anna"], **fields)
+    assert caught.value.code() is code
+
+
+def test_the_python_client_reads_it(
+    service: Server, users: dict[str, httpx.Client], keys: dict[str, str]
+) -> None:
+    async def read_awaited() -> Usage:
+        async with AsyncClient(service.url, api_key=keys["anna"]) as client:
+            return await client.usage()
+
+    [expected] = read_at_rest(users["anna"])
+    with Client(service.url, api_key=keys["anna"]) as client:
+        used = client.usage()
+        [tenant] = used.tenants
+        assert tenant.tenant == "lab-a"
+        assert asdict(tenant.total) == expected["total"]
+        assert [str(day.day) for day in tenant.days] == [day["day"] for day in expected["days"]]
+        assert asyncio.run(read_awaited()) == used
+        [past] = client.usage(first=date(2020, 1, 1), last=date(2020, 2, 1)).tenants
+        assert past.days == ()
+        with pytest.raises(NotAllowed):
+            client.usage(tenant="*")
+
+
+def test_the_python_client_makes_links(service: Server, keys: dict[str, str], noise: bytes) -> None:
+    async def sign(path: str) -> Link:
+        async with AsyncClient(service.url, api_key=keys["anna"]) as client:
+            return await client.create_link(path)
+
+    with Client(service.url, api_key=keys["anna"]) as client:
+        image = client.image(noise)
+        path = f"/v1/images/{image.image_id}"
+        link = client.create_link(f"{path}/preview?max=32", seconds=60)
+        with pytest.raises(BadRequest):
+            client.create_link("/v1/models")
+    assert 0 < (link.expires_at - datetime.now(UTC)).total_seconds() <= 60
+    for url in (link.url, asyncio.run(sign(f"{path}/preview")).url, asyncio.run(sign(path)).url):
+        assert url.startswith(f"{service.url}{path}")
+        assert httpx.get(url).status_code == 200
+    assert httpx.get(f"{service.url}{path}/preview").status_code == 401
+
+
+def test_without_keys_a_link_is_the_address_itself(server: Server) -> None:
+    with Client(server.url) as client:
+        assert client.create_link("/v1/jobs/a/results?format=coco").url == (
+            f"{server.url}/v1/jobs/a/results?format=coco"
+        )
+
+
+def test_the_command_shows_a_table(
+    service: Server, users: dict[str, httpx.Client], keys: dict[str, str], tmp_path: Path
+) -> None:
+    def run(name: str, *arguments: str) -> Result:
+        (tmp_path / name).write_text(keys[name])
+        options = ["usage", "--server", service.url, "--api-key-file", str(tmp_path / name)]
+        return CliRunner().invoke(cli, [*options, *arguments])
+
+    [used] = read_at_rest(users["anna"])
+    total = used["total"]
+    shown = run("anna")
+    assert shown.exit_code == 0, shown.output
+    [row] = [line.split() for line in shown.stdout.splitlines() if line.startswith("lab-a")]
+    assert row[:5] == [
+        "lab-a",
+        "all",
+        str(total["encoded_images"]),
+        f"{total['encode_seconds']:.1f}",
+        str(total["clicks"]),
+    ]
+    days = [line.split()[1] for line in run("anna", "--days").stdout.splitlines() if line.startswith("lab-a")]
+    assert days == [*(day["day"] for day in used["days"]), "all"]
+    everybody = run("olga", "--tenant", "*").stdout
+    assert "lab-b" in everybody
+    refused = run("anna", "--tenant", "*")
+    assert isinstance(refused.exception, BadInput)
+    assert "operators" in str(refused.exception)
+    past = run("anna", "--from", "2020-01-01", "--to", "2020-02-01")
+    assert "Usage from 2020-01-01 to 2020-02-01" in past.stdout

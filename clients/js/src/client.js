@@ -13,6 +13,7 @@ import { followEvents, followResults } from "./jobs.js";
  * @typedef {import("./types.js").SegmentAnswer} SegmentAnswer
  * @typedef {import("./types.js").SegmentRequest} SegmentRequest
  * @typedef {import("./types.js").StoredFile} StoredFile
+ * @typedef {import("./types.js").Usage} Usage
  * @typedef {import("./types.js").Prompt} Prompt
  *
  * @typedef {object} ClientOptions
@@ -118,6 +119,16 @@ export class Client {
   async sign(url, { seconds = 600, signal } = {}) {
     const { link } = await this._link(this.http.pathOf(url), seconds, signal);
     return link === null ? url : `${url}${url.includes("?") ? "&" : "?"}link=${encodeURIComponent(link)}`;
+  }
+
+  /**
+   * What a tenant used, day by day.
+   * @param {{from?: string, to?: string, tenant?: string, signal?: AbortSignal}} [options] from, to: days in UTC, such as
+   *   "2026-11-28"; 30 days up to today if left out. tenant: another one, or "*" for all: for operators.
+   * @returns {Promise<Usage>}
+   */
+  usage({ from, to, tenant, signal } = {}) {
+    return this.http.json("/v1/usage", { query: { from, to, tenant }, signal });
   }
 
   /** @param {string} path @param {number} seconds @param {AbortSignal} [signal] */

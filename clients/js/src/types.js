@@ -19,6 +19,20 @@
  * @property {boolean} asks_for_keys Whether the service answers requests without a key at all.
  * @property {number | null} expires_at When a login ends, in seconds since 1970; null where it is none.
  *
+ * @typedef {object} UsageAmounts
+ * @property {number} encoded_images Images, frames, slices and tiles that were encoded.
+ * @property {number} encode_seconds
+ * @property {number} clicks Prompts that were answered, those of jobs too.
+ * @property {number} automatic_images
+ * @property {number} similar_images
+ * @property {number} semantic_images
+ * @property {number} instances_images
+ * @property {number} job_seconds Time of workers.
+ *
+ * @typedef {UsageAmounts & {day: string, stored_bytes: number | null}} UsageDay In UTC.
+ * @typedef {{tenant: string, total: UsageAmounts, days: UsageDay[]}} TenantUsage
+ * @typedef {{first_day: string, last_day: string, tenants: TenantUsage[]}} Usage
+ *
  * @typedef {object} Prompt One object.
  * @property {Point[]} [points]
  * @property {(0 | 1)[]} [labels] 1: on the object, 0: not on it; all 1 if left out.

@@ -50,6 +50,7 @@ COMMANDS = {
     "track": Command(
         "segserve.commands.track:track", "Find all objects of every frame and link them to tracks."
     ),
+    "usage": Command("segserve.commands.usage:usage", "Show what a tenant has used."),
     "keys": Command("segserve.commands.keys:app", "Add, list, revoke and rotate keys."),
     "tenants": Command("segserve.commands.tenants:app", "List, show and delete tenants."),
     "models": Command("segserve.models.cli:app", "List, import, pull, verify and remove models."),

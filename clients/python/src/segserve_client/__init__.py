@@ -57,6 +57,7 @@ from segserve_client.job_answers import (
 from segserve_client.prompts import FramePrompt, Prompt
 from segserve_client.retry import NO_RETRIES, RetryPolicy
 from segserve_client.rle import Rle
+from segserve_client.usage import Link, TenantUsage, Usage, UsageAmounts, UsageDay
 
 __version__ = "0.2.0"
 
@@ -88,6 +89,7 @@ __all__ = [
     "Label",
     "LabelSlice",
     "LabelVolume",
+    "Link",
     "Mask",
     "MaskAnswer",
     "MaskNotFound",
@@ -104,7 +106,11 @@ __all__ = [
     "SegmentAnswer",
     "StoredFile",
     "StoredImage",
+    "TenantUsage",
     "Unauthenticated",
     "Unavailable",
     "Unreachable",
+    "Usage",
+    "UsageAmounts",
+    "UsageDay",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
@@ -23,6 +24,7 @@ from segserve_client.prompts import Objects, Prompt, objects_to_json
 from segserve_client.retry import RetryPolicy
 from segserve_client.transport import build_headers, build_timeout
 from segserve_client.uploads import OnProgress, Source, Upload, name_source, open_upload
+from segserve_client.usage import Link, Usage, create_link, read_usage
 
 L = TypeVar("L")
 
@@ -84,6 +86,20 @@ class AsyncClient:
     async def models(self) -> tuple[Model, ...]:
         """Return all models."""
         return await self._transport.call(calls.list_models())
+
+    async def usage(
+        self,
+        *,
+        first: datetime.date | None = None,
+        last: datetime.date | None = None,
+        tenant: str | None = None,
+    ) -> Usage:
+        """As `Client.usage`."""
+        return await self._transport.call(read_usage(first, last, tenant))
+
+    async def create_link(self, path: str, *, seconds: int = 600) -> Link:
+        """As `Client.create_link`."""
+        return await self._transport.call(create_link(self.address, path, seconds))
 
     async def image(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
@@ -22,6 +23,7 @@ from segserve_client.prompts import Objects, Prompt, objects_to_json
 from segserve_client.retry import RetryPolicy
 from segserve_client.transport import Transport, build_headers, build_timeout
 from segserve_client.uploads import OnProgress, Source, Upload, name_source, open_upload
+from segserve_client.usage import Link, Usage, create_link, read_usage
 
 L = TypeVar("L")
 
@@ -103,6 +105,26 @@ class Client:
     def models(self) -> tuple[Model, ...]:
         """Return all models."""
         return self._transport.call(calls.list_models())
+
+    def usage(
+        self,
+        *,
+        first: datetime.date | None = None,
+        last: datetime.date | None = None,
+        tenant: str | None = None,
+    ) -> Usage:
+        """Return what a tenant used, day by day.
+
+        first, last: in UTC; 30 days up to today if left out. tenant: another one, or "*" for all: for operators.
+        """
+        return self._transport.call(read_usage(first, last, tenant))
+
+    def create_link(self, path: str, *, seconds: int = 600) -> Link:
+        """Make an address of an image, a file or a job readable without a key for a while.
+
+        path: such as /v1/jobs/ID/results?format=coco. The link reads it and what is below it. seconds: 3600 at most.
+        """
+        return self._transport.call(create_link(self.address, path, seconds))
 
     def image(
         self,

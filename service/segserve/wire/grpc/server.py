@@ -23,6 +23,8 @@ from segserve.v1 import (
     jobs_pb2_grpc,
     segmentation_pb2,
     segmentation_pb2_grpc,
+    usage_pb2,
+    usage_pb2_grpc,
 )
 from segserve.wire.frontends.open_inference.grpc_service import SERVICE as OPEN_INFERENCE
 from segserve.wire.frontends.open_inference.grpc_service import OpenInferenceService
@@ -34,6 +36,7 @@ from segserve.wire.grpc.job_service import JobService
 from segserve.wire.grpc.message_reads import LOOKAHEAD_BYTES
 from segserve.wire.grpc.segmentation_service import SegmentationService
 from segserve.wire.grpc.tls import create_server_credentials
+from segserve.wire.grpc.usage_service import UsageService
 from segserve.wire.http.limits import SPARE_CONNECTIONS, TCP_TIMEOUT_S
 from segserve.wire.tls_files import CertificateFiles
 
@@ -55,6 +58,7 @@ SEGMENTATION = segmentation_pb2.DESCRIPTOR.services_by_name["SegmentationService
 ENCODER = encoder_pb2.DESCRIPTOR.services_by_name["EncoderService"].full_name
 FILES = files_pb2.DESCRIPTOR.services_by_name["FileService"].full_name
 JOBS = jobs_pb2.DESCRIPTOR.services_by_name["JobService"].full_name
+USAGE = usage_pb2.DESCRIPTOR.services_by_name["UsageService"].full_name
 
 
 @asynccontextmanager
@@ -144,10 +148,12 @@ def add_services(server: Any, service: EncodingService) -> list[str]:
     segmentation_pb2_grpc.add_SegmentationServiceServicer_to_server(SegmentationService(service), server)
     files_pb2_grpc.add_FileServiceServicer_to_server(FileService(service), server)
     jobs_pb2_grpc.add_JobServiceServicer_to_server(JobService(service), server)
+    usage_pb2_grpc.add_UsageServiceServicer_to_server(UsageService(service), server)
+    names = [SEGMENTATION, FILES, JOBS, USAGE]
     if FrontendName.OPEN_INFERENCE not in service.settings.frontends:
-        return [SEGMENTATION, FILES, JOBS]
+        return names
     inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(OpenInferenceService(service), server)
-    return [SEGMENTATION, FILES, JOBS, OPEN_INFERENCE]
+    return [*names, OPEN_INFERENCE]
 
 
 async def update_health(service: EncodingService, checks: Any, names: list[str]) -> None:

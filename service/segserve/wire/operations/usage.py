@@ -1,17 +1,19 @@
 """Usage of tenants, day by day."""
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from segserve.app import Service
-from segserve.errors import BadInput, MissingRight
+from segserve.errors import BadInput, MissingRight, quote
 from segserve.identity.identity import current_identity
 from segserve.identity.rights import Right
 from segserve.identity.tenant_name import check_tenant_name
 from segserve.jobs.usage_store import KEEP_DAYS, STORED_BYTES
 from segserve.types import UsageKind
 
+WRITTEN_DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 EPOCH = date(1970, 1, 1)
 # Days, where the first one is not named.
 DEFAULT_DAYS = 30
@@ -43,6 +45,18 @@ async def read_usage(
         "last_day": last.isoformat(),
         "tenants": [usage_to_json(name, await service.jobs.usage.read(name, *days)) for name in names],
     }
+
+
+def parse_day(text: str, field: str) -> date | None:
+    """Return the day that is written as 2026-11-28, None for an empty text. Raises BadInput."""
+    if not text:
+        return None
+    try:
+        if WRITTEN_DAY.fullmatch(text):
+            return date.fromisoformat(text)
+    except ValueError:
+        pass
+    raise BadInput(f"{quote(text)} is no day.", field=field, remedy="A day is written as 2026-11-28.")
 
 
 def check_days(first: date, last: date) -> None:

@@ -1,6 +1,5 @@
 """/v1/usage: what tenants have used."""
 
-import re
 from datetime import date
 from typing import Annotated
 
@@ -9,15 +8,13 @@ from fastapi.responses import Response
 from pydantic import BeforeValidator
 
 from segserve.app import Service
-from segserve.wire.operations.usage import ALL_TENANTS, read_usage
+from segserve.wire.operations.usage import ALL_TENANTS, WRITTEN_DAY, read_usage
 from segserve.wire.rest.responses import json_response, problem_responses
 from segserve.wire.schemas.usage import UsageOut
 
-# pydantic takes numbers for dates too: as seconds since 1970.
-WRITTEN_DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
-
 
 def check_written(day: object) -> object:
+    """Refuse what is no day: pydantic takes numbers for dates too, as seconds since 1970."""
     if isinstance(day, str) and not WRITTEN_DAY.fullmatch(day):
         raise ValueError("a day is written as 2026-11-28")
     return day
