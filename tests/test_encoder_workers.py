@@ -48,7 +48,10 @@ class Deployment:
 
     def used(self, kind: str) -> float:
         """Return what was counted as used."""
-        return sum(s.metric(f'segserve_usage_total{{kind="{kind}",tenant="default"}}') for s in self.servers)
+        names = [
+            f'segserve_usage_total{{kind="{kind}",tenant="{tenant}"}}' for tenant in ("default", "_other")
+        ]
+        return sum(server.metric(name) for server in self.servers for name in names)
 
 
 @pytest.fixture(scope="module")
