@@ -328,6 +328,42 @@ def test_only_the_connections_that_are_made_are_allowed(name: str) -> None:
     assert allowed_arrows(manifests, "egress") == needed
 
 
+# Labels of pods that are not ours, as CoreDNS's own manifests and kube-prometheus-stack set them.
+FOREIGN_PODS = {
+    "kube-system": {"k8s-app": "kube-dns", "pod-template-hash": "5dd5756b68"},
+    "monitoring": {"app.kubernetes.io/name": "prometheus", "operator.prometheus.io/name": "k8s"},
+}
+
+
+def selects(selector: Manifest, labels: dict[str, str]) -> bool:
+    """Return whether a selector of labels selects what has these."""
+    in_lists = all(
+        each["operator"] == "In" and labels.get(each["key"]) in each["values"]
+        for each in selector.get("matchExpressions", [])
+    )
+    return in_lists and selector.get("matchLabels", {}).items() <= labels.items()
+
+
+@every_overlay
+def test_peers_outside_the_namespace_are_pods_that_exist(name: str) -> None:
+    """Kustomize adds our label to selectors: with it a peer elsewhere would be nobody."""
+    peers = [
+        (policy["metadata"]["name"], peer)
+        for policy in of_kind(overlay(name), "NetworkPolicy").values()
+        for way, side in (("ingress", "from"), ("egress", "to"))
+        for rule in policy["spec"].get(way, [])
+        for peer in rule[side]
+        if "namespaceSelector" in peer
+    ]
+    assert "dns" in {policy for policy, _ in peers}
+    for policy, peer in peers:
+        namespace = peer["namespaceSelector"]["matchLabels"].get("kubernetes.io/metadata.name")
+        if namespace is None:
+            assert "podSelector" not in peer, policy  # a front door: all pods of the namespace
+        else:
+            assert selects(peer["podSelector"], FOREIGN_PODS[namespace]), (policy, peer)
+
+
 @every_overlay
 def test_everything_else_is_denied(name: str) -> None:
     policies = of_kind(overlay(name), "NetworkPolicy")
