@@ -107,7 +107,7 @@ def test_help_shows_the_defaults_that_its_texts_name() -> None:
     assert "[default: 127.0.0.1]" in shown
 
 
-def test_serving_imports_no_torch(tmp_path: Path) -> None:
+def test_serving_imports_no_torch_and_no_grpc(tmp_path: Path) -> None:
     code = (
         "import sys, asyncio; from segserve.app import Service; from segserve.wire.rest.api import create_api;"
         "from segserve.settings import Settings; import segserve.commands.serve; from pathlib import Path\n"
@@ -115,7 +115,7 @@ def test_serving_imports_no_torch(tmp_path: Path) -> None:
         "async def main():\n"
         "    await s.start(); await s.warm_up.run(); await s.stop()\n"
         "asyncio.run(main())\n"
-        "print([m for m in ('torch', 'onnx', 'cv2', 'sam2', 'segment_anything') if m in sys.modules])"
+        "print([m for m in ('torch', 'onnx', 'cv2', 'sam2', 'segment_anything', 'grpc') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.stdout.splitlines()[-1] == "[]", done.stderr

@@ -1,5 +1,6 @@
 """`segserve serve`: the service, with REST and optionally gRPC."""
 
+import gc
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -154,6 +155,7 @@ def run_service(
 
     on_started: called once it listens. is_shared: other processes answer on the same ports.
     """
+    gc.freeze()  # what was imported stays: collections while the service starts need not visit it
     service = Service(settings, connect_encoder(settings), role=Role.API)
     api = create_api(service, is_shared=is_shared)
     run_server(

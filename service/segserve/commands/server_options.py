@@ -7,8 +7,8 @@ import typer
 
 from segserve import logs
 from segserve.commands.common_options import list_unknown_variables
+from segserve.encode.encode_request import Encoder
 from segserve.settings import Settings
-from segserve.wire.grpc.encoder_client import RemoteEncoder
 from segserve.wire.tls_files import open_encoder_files
 
 Host = Annotated[
@@ -39,7 +39,7 @@ def configure_logs(settings: Settings, process: int | None = None) -> None:
         log.warning(warning)
 
 
-def connect_encoder(settings: Settings) -> RemoteEncoder | None:
+def connect_encoder(settings: Settings) -> Encoder | None:
     """Return the client of the encoder workers, or None where this process encodes.
 
     Raises BadInput for certificates that cannot be used.
@@ -47,4 +47,6 @@ def connect_encoder(settings: Settings) -> RemoteEncoder | None:
     url = settings.encoder_url
     if url is None:
         return None
+    from segserve.wire.grpc.encoder_client import RemoteEncoder  # imports gRPC, which nothing else here needs
+
     return RemoteEncoder(url, settings.encode_timeout_s, open_encoder_files(settings))

@@ -23,7 +23,6 @@ from starlette.types import ASGIApp
 from segserve import temporary_files
 from segserve.app import EncodingService, Role
 from segserve.errors import BadInput
-from segserve.wire.grpc.server import serve_grpc
 from segserve.wire.http.connections import ConnectionLimits
 from segserve.wire.http.limits import SPARE_CONNECTIONS
 from segserve.wire.http.protocol import create_protocol
@@ -155,6 +154,9 @@ class Server(uvicorn.Server):
             links = None if name in self._own_ports else bind_shared_port(host, server.config.port)
             await self._run(run_beside(server, links))
         if self._grpc_port is not None:
+            # Here, since gRPC and its messages take a tenth of a second, which a service without it need not wait for.
+            from segserve.wire.grpc.server import serve_grpc
+
             running = serve_grpc(
                 self.service,
                 host,
