@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segserve.timing import Timings
+from segserve.v1 import encoder_pb2
+from segserve.wire.grpc.encoder_client import add_stages
 from tests.conftest import ExternalRedis
 from tests.serving import Encoder, Process, Server
 
@@ -165,3 +169,72 @@ def test_a_worker_that_cannot_reach_the_object_store_is_sent_the_image(
     assert worker.metric(ENCODED) == 1
     assert worker.stop() == 0
     assert server.stop() == 0
+
+
+def wait_until(server: Server, encoders: str) -> dict[str, str]:
+    """Return the checks of /readyz once they say this of the encoders."""
+    deadline = time.monotonic() + 60
+    while True:
+        answer = server.client.get("/readyz")
+        checks: dict[str, str] = answer.json()["checks"]
+        if checks["encoders"].startswith(encoders):
+            assert answer.status_code == 200
+            assert answer.json()["status"] == ("ready" if encoders == "ok" else "degraded")
+            return checks
+        assert time.monotonic() < deadline, checks
+        time.sleep(0.1)
+
+
+def test_a_service_without_encoders_says_so_once_and_says_when_they_are_back(
+    tmp_path: Path, redis: ExternalRedis
+) -> None:
+    encoder = Encoder(tmp_path, redis_url=redis.url, encode_threads="1")
+    encoder.kill()
+    server = Server(tmp_path, redis_url=redis.url, encoder_url=f"ipv4:{encoder.target}")
+    deadline = time.monotonic() + 60
+    while "no encoder worker can be reached" not in server.log.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    server.wait_ready()
+    wait_until(server, "no encoder worker can be reached")
+    encoder.start()
+    encoder.wait_ready()
+    wait_until(server, "ok")
+    while "an encoder worker can be reached again" not in server.log.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert server.log.read_text().count("no encoder worker can be reached") == 1
+    answer = server.click(server.upload(create_pngs(1)[0]), 40, 30)
+    stages = {
+        name: float(ms) for name, ms in re.findall(r"(\w+);dur=([0-9.]+)", answer.headers["server-timing"])
+    }
+    assert {"wait", "read", "preprocess", "encode", "store"} <= stages.keys(), "the worker's own stages"
+    assert server.metric('segserve_stage_seconds_sum{stage="encode"}') > 0
+    assert stages["encode"] == pytest.approx(
+        1000 * encoder.metric('segserve_stage_seconds_sum{stage="encode"}'), abs=0.01
+    )
+    assert [process.stop() for process in (server, encoder)] == [0, 0]
+
+
+def test_what_a_worker_does_not_account_for_is_waiting() -> None:
+    timings = Timings()
+    told = encoder_pb2.EncodeResponse(
+        encoder_seconds=0.5, stage_seconds={"wait": 10.0, "read": 1.0, "encode": 4.0}
+    )
+    add_stages(timings, told, 17.0)
+    assert timings.seconds == {"wait": 12.0, "read": 1.0, "encode": 4.0}
+    assert timings.encoder_s == 0.5
+
+
+def test_an_image_that_another_request_began_costs_waiting_alone() -> None:
+    timings = Timings()
+    add_stages(timings, encoder_pb2.EncodeResponse(encoder_seconds=0.0), 3.0)
+    assert timings.seconds == {"wait": 3.0}
+    assert timings.encoder_s == 0.0
+
+
+def test_the_call_of_a_worker_of_an_older_version_counts_as_encoding() -> None:
+    timings = Timings()
+    add_stages(timings, encoder_pb2.EncodeResponse(), 3.0)
+    assert timings.seconds == {"encode": 3.0}
+    assert timings.encoder_s == 3.0

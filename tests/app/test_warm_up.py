@@ -27,6 +27,9 @@ class RemoteEncoder:
     async def encode(self, request: EncodeRequest, timings: Timings) -> bytes:
         raise NotImplementedError
 
+    def is_reachable(self) -> bool:
+        return True
+
     async def close(self) -> None:
         pass
 

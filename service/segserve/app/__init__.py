@@ -6,6 +6,7 @@
 - `encoding_service.py`, `service.py`: the two services; life cycle and background tasks
 - `storage.py`, `click_parts.py`, `automatic_parts.py`, `upload_parts.py`: groups of parts, with their thread pools
 - `warm_up.py`, `readiness.py`, `gauges.py`: the first run of every graph, `/readyz`, metrics that nothing else sets
+- `watch_encoders.py`: the log says when encoder workers are away
 """
 
 from segserve.app.encoding_service import EncodingService

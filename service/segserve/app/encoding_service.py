@@ -16,6 +16,7 @@ from segserve.app.roles import Role, RoleOptions
 from segserve.app.storage import Storage
 from segserve.app.trim_memory import keep_memory_trimmed
 from segserve.app.warm_up import WarmUp
+from segserve.app.watch_encoders import watch_encoders
 from segserve.audit_log import AuditLog
 from segserve.cancellation import cancel_and_wait
 from segserve.device_memory import DeviceMemory, load_nvml
@@ -82,6 +83,7 @@ class EncodingService:
         self.authenticators = create_authenticators(settings, self._rate_counts)
         self.request_rates = RequestRates(settings, self.metrics, self._rate_counts)
         self.registry = self._open_registry(encodes=encoder is None)
+        self._encodes = encoder is None
         self.encoder = CountedEncoder(encoder or self._create_encoder(), self.metrics)
         self.warm_up = WarmUp(
             self.registry,
@@ -142,6 +144,8 @@ class EncodingService:
             self.run_in_background(self.storage.private_redis.keep_running())
         self.run_in_background(keep_memory_trimmed())
         self.run_in_background(update_gauges(self.metrics, self.cache, self.device_memory))
+        if not self._encodes:
+            self.run_in_background(watch_encoders(self.encoder))
         if warm_up:
             self.run_in_background(self.warm_up.run())
 
@@ -172,6 +176,7 @@ class EncodingService:
             self.warm_up,
             works_without_cache=self._works_without_cache(),
             is_draining=self.is_draining,
+            has_encoders=None if self._encodes else self.encoder.is_reachable(),
             check_jobs=self._get_jobs_check(),
         )
 

@@ -19,5 +19,8 @@ class CountedEncoder:
         with self._metrics.encoding.wait_for_encode(request.priority):
             return await self._encoder.encode(request, timings)
 
+    def is_reachable(self) -> bool:
+        return self._encoder.is_reachable()
+
     async def close(self) -> None:
         await self._encoder.close()

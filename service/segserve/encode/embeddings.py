@@ -163,7 +163,7 @@ class Embeddings:
         except TimeoutError:
             raise EncodeTimeout(
                 f"The image was not encoded within {self._timeout_s:g} s.",
-                remedy="Ask again: the encode goes on and the answer is then quick.",
+                remedy="Ask again: it may be encoded by then. If that goes on, ask the operator whether encoders run.",
                 retry_after_s=5,
             ) from None
 

@@ -57,6 +57,10 @@ class Encoder(Protocol):
         """
         ...
 
+    def is_reachable(self) -> bool:
+        """Return whether images can be encoded now. False where encoder workers are meant to, and none serves."""
+        ...
+
     async def close(self) -> None:
         """Finish the requests that were accepted; refuse new ones."""
         ...

@@ -293,6 +293,9 @@ class LocalEncoder:
         if not queued.done.done():
             queued.done.set_result(packed)
 
+    def is_reachable(self) -> bool:
+        return True
+
     async def close(self) -> None:
         """Finish the images that were accepted; refuse new ones."""
         self._is_closing = True

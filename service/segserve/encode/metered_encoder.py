@@ -24,5 +24,8 @@ class MeteredEncoder:
             self._metrics.usage.count(request.tenant, UsageKind.ENCODE_SECONDS, seconds)
         return packed
 
+    def is_reachable(self) -> bool:
+        return self._encoder.is_reachable()
+
     async def close(self) -> None:
         await self._encoder.close()

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from segserve.v1 import segmentation_pb2 as segserve_dot_v1_dot_segmentation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19segserve/v1/encoder.proto\x12\x0bsegserve.v1\x1a\x1esegserve/v1/segmentation.proto\"E\n\nImageBytes\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12)\n\x07options\x18\x02 \x01(\x0b\x32\x18.segserve.v1.ReadOptions\"=\n\x06Region\x12\t\n\x01x\x18\x01 \x01(\r\x12\t\n\x01y\x18\x02 \x01(\r\x12\r\n\x05width\x18\x03 \x01(\r\x12\x0e\n\x06height\x18\x04 \x01(\r\"\x81\x02\n\rEncodeRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x10\n\x08image_id\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\x12\'\n\x08priority\x18\x05 \x01(\x0e\x32\x15.segserve.v1.Priority\x12&\n\x05image\x18\x06 \x01(\x0b\x32\x17.segserve.v1.ImageBytes\x12#\n\x06region\x18\x07 \x01(\x0b\x32\x13.segserve.v1.Region\x12\x0e\n\x06\x63lient\x18\x08 \x01(\t\x12\x13\n\x0bshown_width\x18\t \x01(\r\x12\x14\n\x0cshown_height\x18\n \x01(\r\"U\n\x0e\x45ncodeResponse\x12\x11\n\tembedding\x18\x01 \x01(\x0c\x12\x1c\n\x0f\x65ncoder_seconds\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\x12\n\x10_encoder_seconds*R\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x18\n\x14PRIORITY_INTERACTIVE\x10\x01\x12\x12\n\x0ePRIORITY_BATCH\x10\x02\x32S\n\x0e\x45ncoderService\x12\x41\n\x06\x45ncode\x12\x1a.segserve.v1.EncodeRequest\x1a\x1b.segserve.v1.EncodeResponseB\x18Z\x16segserve/v1;segservev1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19segserve/v1/encoder.proto\x12\x0bsegserve.v1\x1a\x1esegserve/v1/segmentation.proto\"E\n\nImageBytes\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12)\n\x07options\x18\x02 \x01(\x0b\x32\x18.segserve.v1.ReadOptions\"=\n\x06Region\x12\t\n\x01x\x18\x01 \x01(\r\x12\t\n\x01y\x18\x02 \x01(\r\x12\r\n\x05width\x18\x03 \x01(\r\x12\x0e\n\x06height\x18\x04 \x01(\r\"\x81\x02\n\rEncodeRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x10\n\x08image_id\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\x12\'\n\x08priority\x18\x05 \x01(\x0e\x32\x15.segserve.v1.Priority\x12&\n\x05image\x18\x06 \x01(\x0b\x32\x17.segserve.v1.ImageBytes\x12#\n\x06region\x18\x07 \x01(\x0b\x32\x13.segserve.v1.Region\x12\x0e\n\x06\x63lient\x18\x08 \x01(\t\x12\x13\n\x0bshown_width\x18\t \x01(\r\x12\x14\n\x0cshown_height\x18\n \x01(\r\"\xd0\x01\n\x0e\x45ncodeResponse\x12\x11\n\tembedding\x18\x01 \x01(\x0c\x12\x1c\n\x0f\x65ncoder_seconds\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x44\n\rstage_seconds\x18\x03 \x03(\x0b\x32-.segserve.v1.EncodeResponse.StageSecondsEntry\x1a\x33\n\x11StageSecondsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x12\n\x10_encoder_seconds*R\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x18\n\x14PRIORITY_INTERACTIVE\x10\x01\x12\x12\n\x0ePRIORITY_BATCH\x10\x02\x32S\n\x0e\x45ncoderService\x12\x41\n\x06\x45ncode\x12\x1a.segserve.v1.EncodeRequest\x1a\x1b.segserve.v1.EncodeResponseB\x18Z\x16segserve/v1;segservev1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,16 +33,20 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'segserve.v1.encoder_pb2', _
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'Z\026segserve/v1;segservev1'
-  _globals['_PRIORITY']._serialized_start=555
-  _globals['_PRIORITY']._serialized_end=637
+  _globals['_ENCODERESPONSE_STAGESECONDSENTRY']._loaded_options = None
+  _globals['_ENCODERESPONSE_STAGESECONDSENTRY']._serialized_options = b'8\001'
+  _globals['_PRIORITY']._serialized_start=679
+  _globals['_PRIORITY']._serialized_end=761
   _globals['_IMAGEBYTES']._serialized_start=74
   _globals['_IMAGEBYTES']._serialized_end=143
   _globals['_REGION']._serialized_start=145
   _globals['_REGION']._serialized_end=206
   _globals['_ENCODEREQUEST']._serialized_start=209
   _globals['_ENCODEREQUEST']._serialized_end=466
-  _globals['_ENCODERESPONSE']._serialized_start=468
-  _globals['_ENCODERESPONSE']._serialized_end=553
-  _globals['_ENCODERSERVICE']._serialized_start=639
-  _globals['_ENCODERSERVICE']._serialized_end=722
+  _globals['_ENCODERESPONSE']._serialized_start=469
+  _globals['_ENCODERESPONSE']._serialized_end=677
+  _globals['_ENCODERESPONSE_STAGESECONDSENTRY']._serialized_start=606
+  _globals['_ENCODERESPONSE_STAGESECONDSENTRY']._serialized_end=657
+  _globals['_ENCODERSERVICE']._serialized_start=763
+  _globals['_ENCODERSERVICE']._serialized_end=846
 # @@protoc_insertion_point(module_scope)

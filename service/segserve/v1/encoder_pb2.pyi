@@ -1,4 +1,5 @@
 from segserve.v1 import segmentation_pb2 as _segmentation_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -61,9 +62,18 @@ class EncodeRequest(_message.Message):
     def __init__(self, tenant: _Optional[str] = ..., image_id: _Optional[str] = ..., model: _Optional[str] = ..., digest: _Optional[str] = ..., priority: _Optional[_Union[Priority, str]] = ..., image: _Optional[_Union[ImageBytes, _Mapping]] = ..., region: _Optional[_Union[Region, _Mapping]] = ..., client: _Optional[str] = ..., shown_width: _Optional[int] = ..., shown_height: _Optional[int] = ...) -> None: ...
 
 class EncodeResponse(_message.Message):
-    __slots__ = ("embedding", "encoder_seconds")
+    __slots__ = ("embedding", "encoder_seconds", "stage_seconds")
+    class StageSecondsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
     EMBEDDING_FIELD_NUMBER: _ClassVar[int]
     ENCODER_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    STAGE_SECONDS_FIELD_NUMBER: _ClassVar[int]
     embedding: bytes
     encoder_seconds: float
-    def __init__(self, embedding: _Optional[bytes] = ..., encoder_seconds: _Optional[float] = ...) -> None: ...
+    stage_seconds: _containers.ScalarMap[str, float]
+    def __init__(self, embedding: _Optional[bytes] = ..., encoder_seconds: _Optional[float] = ..., stage_seconds: _Optional[_Mapping[str, float]] = ...) -> None: ...

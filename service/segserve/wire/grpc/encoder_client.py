@@ -76,15 +76,29 @@ class RemoteEncoder:
         task.add_done_callback(self._closing.discard)
 
     async def encode(self, request: EncodeRequest, timings: Timings) -> bytes:
-        """The packed embedding. Raises as `worker_error` says."""
+        """Return the packed embedding, and add the worker's stages to the timings. Raises as `worker_error` says.
+
+        What the worker does not account for is the stage "wait": for a worker, for the network, or for another request
+        that began the same image.
+        """
         message = encode_to_message(request)
         start = time.perf_counter()
-        with timings.stage("encode"):
+        try:
             answer = await self._call(message, request.image_id)
-        # A worker of an older version does not say how long it ran.
-        is_told = answer.HasField("encoder_seconds")
-        timings.encoder_s += answer.encoder_seconds if is_told else time.perf_counter() - start
+        except BaseException:
+            timings.add("wait", time.perf_counter() - start)
+            raise
+        add_stages(timings, answer, time.perf_counter() - start)
         return bytes(answer.embedding)
+
+    def is_reachable(self) -> bool:
+        """Return whether a worker can be called, as far as the channel knows; it looks for one meanwhile.
+
+        A channel that connects for the first time is not known to fail. One that failed says so until a worker serves.
+        """
+        self._open_stub()
+        state = self._channel.get_state(try_to_connect=True)
+        return state is not grpc.ChannelConnectivity.TRANSIENT_FAILURE
 
     async def _call(self, message: encoder_pb2.EncodeRequest, image_id: str) -> encoder_pb2.EncodeResponse:
         deadline = time.monotonic() + self._timeout_s
@@ -104,3 +118,17 @@ class RemoteEncoder:
         if self._channel is not None:
             await self._channel.close()
         await asyncio.gather(*self._closing)
+
+
+def add_stages(timings: Timings, answer: encoder_pb2.EncodeResponse, seconds: float) -> None:
+    """Add the stages of a call that took so many seconds."""
+    if not answer.HasField("encoder_seconds"):  # a worker of an older version says nothing
+        timings.add("encode", seconds)
+        timings.encoder_s += seconds
+        return
+    stages = dict(answer.stage_seconds)
+    rest_s = max(0.0, seconds - sum(stages.values()))
+    timings.add("wait", stages.pop("wait", 0.0) + rest_s)
+    for stage, stage_s in stages.items():
+        timings.add(stage, stage_s)
+    timings.encoder_s += answer.encoder_seconds

@@ -20,4 +20,6 @@ class EncoderService(encoder_pb2_grpc.EncoderServiceServicer):
     ) -> encoder_pb2.EncodeResponse:
         timings = self._service.new_timings()
         packed = await self._service.encoder.encode(encode_from_message(request), timings)
-        return encoder_pb2.EncodeResponse(embedding=packed, encoder_seconds=timings.encoder_s)
+        return encoder_pb2.EncodeResponse(
+            embedding=packed, encoder_seconds=timings.encoder_s, stage_seconds=timings.seconds
+        )

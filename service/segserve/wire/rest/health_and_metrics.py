@@ -28,8 +28,8 @@ def add_routes(api: FastAPI, service: EncodingService, *, is_shared: bool = Fals
         tags=["operation"],
     )
     async def readyz() -> Response:
-        """Whether a click would be answered. degraded: only on images whose embeddings this process holds, or there
-        are no jobs; `checks` says which."""
+        """Whether a click would be answered. degraded: only on images whose embeddings this process holds, or only on
+        images that were encoded before, or there are no jobs; `checks` says which."""
         status, checks = await service.check_readiness()
         return json_response({"status": status, "checks": checks}, 503 if status == "unavailable" else 200)
 

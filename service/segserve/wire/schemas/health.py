@@ -15,8 +15,8 @@ class ReadyOut(BaseModel):
     """Whether the service can answer clicks, and what each part of it says."""
 
     status: Literal["ready", "degraded", "unavailable"] = Field(
-        description="degraded: clicks are answered only on images whose embeddings this process holds, or there are no"
-        " jobs"
+        description="degraded: clicks are answered only on images whose embeddings this process holds, or only on"
+        " images that were encoded before, or there are no jobs"
     )
     checks: dict[str, str] = Field(description="what each part of the service says: ok, or what is wrong")
 
