@@ -13,6 +13,7 @@
     │   ├── TileNotFound        an image has no such tile
     │   ├── ModelNotFound
     │   ├── FileNotFound
+    │   ├── DeletedInput        the file that a job worked on was deleted
     │   ├── JobNotFound
     │   ├── UploadNotFound      no upload straight to the bucket has this id
     │   └── MaskNotFound        a mask_id that has expired, or is of another image or model
@@ -201,6 +202,19 @@ class UploadNotFound(NotFound):
             f"There is no upload {quote(upload_id)}.",
             field="upload_id",
             remedy="Begin another with POST /v1/uploads; each of them expires after some hours.",
+        )
+
+
+class DeletedInput(NotFound):
+    """The file that a job worked on was deleted, and a format of its results needs it."""
+
+    code = "deleted_input"
+
+    def __init__(self, job_format: str) -> None:
+        super().__init__(
+            f"The format {quote(job_format)} needs the file that the job worked on, and it was deleted.",
+            remedy="Ask for 'ndjson', 'coco', 'png' or 'tiff', which are made of the results alone.",
+            field="format",
         )
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from segserve.decode.decode_prompt import finish_mask
 from segserve.decode.mask_choice import (
     DecodedMask,
     choose_masks,
@@ -50,6 +51,18 @@ def masks(
         DecodedMask(low_res, score, token, geometry, manifest(kind), marks)
         for low_res, score, token in zip(logits, scores, tokens, strict=False)
     ]
+
+
+def test_an_answers_score_lies_within_0_and_1_and_a_raw_one_is_the_models() -> None:
+    scores = [1.0088, 0.7, -0.01]
+    finished = {
+        raw: [
+            finish_mask(mask, WHOLE_IMAGE, manifest(ModelKind.SAM), raw=raw).score
+            for mask in masks([SHARP] * 3, scores)
+        ]
+        for raw in (False, True)
+    }
+    assert finished == {False: [1.0, 0.7, 0.0], True: scores}
 
 
 def test_stability_is_sam2s() -> None:

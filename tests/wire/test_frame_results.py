@@ -315,7 +315,8 @@ def test_formats_made_of_masks_do_not_need_the_file(tmp_path: Path) -> None:
             await results.delete_file()
             for job_format in ("mp4", "sheet", "tiff_stack"):
                 answer = await results.answer(job_format)
-                assert (answer.status_code, answer.json()["field"]) == (404, "file_id")
+                assert (answer.status_code, answer.json()["field"]) == (404, "format")
+                assert "deleted" in answer.json()["detail"]
             for job_format in ("png", "coco", "ndjson"):
                 assert await results(job_format)
 

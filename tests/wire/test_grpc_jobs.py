@@ -147,6 +147,9 @@ def test_a_job_from_its_submission_to_its_results(target: str, grpc_server: Serv
         assert job.job_id in [item.job_id for item in stub.ListJobs(jobs_pb2.ListJobsRequest()).jobs]
         cancelled = stub.CancelJob(jobs_pb2.CancelJobRequest(job_id=job.job_id)).job
         assert cancelled.state == jobs_pb2.JOB_STATE_SUCCEEDED, "what has ended stays as it ended"
+        deleted = stub.DeleteJob(jobs_pb2.DeleteJobRequest(job_id=job.job_id))
+        assert not deleted.HasField("job")
+        assert grpc_server.client.get(f"/v1/jobs/{job.job_id}").status_code == 404
 
 
 def test_objects_are_followed_through_an_uploaded_file(

@@ -72,16 +72,21 @@ def decode_prompt(
         masks += decode(CANDIDATE_TOKENS)[0]
     with timings.stage("postprocess"):
         chosen = choose_masks(masks, manifest.kind, select)
-        return [finish_mask(mask, geometry, manifest) for mask in chosen]
+        return [finish_mask(mask, geometry, manifest, raw=raw) for mask in chosen]
 
 
-def finish_mask(mask: DecodedMask, geometry: LogitsGeometry, manifest: PromptableManifest) -> Candidate:
-    """Return the candidate of a mask, cleaned and upscaled to the image."""
+def finish_mask(
+    mask: DecodedMask, geometry: LogitsGeometry, manifest: PromptableManifest, *, raw: bool
+) -> Candidate:
+    """Return the candidate of a mask, cleaned and upscaled to the image.
+
+    raw: the score is the model's own, which predicts an IoU by a regression and may be a little beyond 0 and 1.
+    """
     cleaned = mask.cleaned
     return Candidate(
         crop=upscale_mask(cleaned.logits, geometry, manifest.mask_threshold),
         logits=clamp_logits(cleaned.logits) if manifest.kind is ModelKind.SAM2 else cleaned.logits,
-        score=mask.score,
+        score=mask.score if raw else min(max(mask.score, 0.0), 1.0),
         removed_parts=cleaned.removed_parts,
         filled_holes=cleaned.filled_holes,
     )

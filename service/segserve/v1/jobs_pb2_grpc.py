@@ -65,6 +65,11 @@ class JobServiceStub:
                 request_serializer=segserve_dot_v1_dot_jobs__pb2.CancelJobRequest.SerializeToString,
                 response_deserializer=segserve_dot_v1_dot_jobs__pb2.CancelJobResponse.FromString,
                 _registered_method=True)
+        self.DeleteJob = channel.unary_unary(
+                '/segserve.v1.JobService/DeleteJob',
+                request_serializer=segserve_dot_v1_dot_jobs__pb2.DeleteJobRequest.SerializeToString,
+                response_deserializer=segserve_dot_v1_dot_jobs__pb2.DeleteJobResponse.FromString,
+                _registered_method=True)
         self.AddPrompts = channel.unary_unary(
                 '/segserve.v1.JobService/AddPrompts',
                 request_serializer=segserve_dot_v1_dot_jobs__pb2.AddPromptsRequest.SerializeToString,
@@ -123,6 +128,13 @@ class JobServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DeleteJob(self, request, context):
+        """Delete a job that has ended, with its results. One that has not is cancelled.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def AddPrompts(self, request, context):
         """Add objects and corrections to a job on a video or a volume, while it runs or after. Results that depend on them
         are computed again, the rest stays.
@@ -170,6 +182,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.CancelJob,
                     request_deserializer=segserve_dot_v1_dot_jobs__pb2.CancelJobRequest.FromString,
                     response_serializer=segserve_dot_v1_dot_jobs__pb2.CancelJobResponse.SerializeToString,
+            ),
+            'DeleteJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteJob,
+                    request_deserializer=segserve_dot_v1_dot_jobs__pb2.DeleteJobRequest.FromString,
+                    response_serializer=segserve_dot_v1_dot_jobs__pb2.DeleteJobResponse.SerializeToString,
             ),
             'AddPrompts': grpc.unary_unary_rpc_method_handler(
                     servicer.AddPrompts,
@@ -345,6 +362,33 @@ class JobService:
             '/segserve.v1.JobService/CancelJob',
             segserve_dot_v1_dot_jobs__pb2.CancelJobRequest.SerializeToString,
             segserve_dot_v1_dot_jobs__pb2.CancelJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/segserve.v1.JobService/DeleteJob',
+            segserve_dot_v1_dot_jobs__pb2.DeleteJobRequest.SerializeToString,
+            segserve_dot_v1_dot_jobs__pb2.DeleteJobResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,7 +35,6 @@ READING_METHODS = frozenset(
 ACTIONS = {
     ("POST", "/v1/links"): "link",
     ("GET", "/v1/login/issuers/{issuer}/callback"): AUTHENTICATE,
-    ("DELETE", "/v1/jobs/{job_id}"): "cancel",
     ("POST", "/v1/jobs/{job_id}/retry"): "retry",
     ("POST", "/v1/jobs/{job_id}/prompts"): "change",
 }
@@ -47,6 +46,7 @@ METHOD_ACTIONS = {
     "DeleteImage": "delete",
     "DeleteFile": "delete",
     "CancelJob": "cancel",
+    "DeleteJob": "delete",
     "AddPrompts": "change",
     "RetryJob": "retry",
     "ModelInfer": "create",

@@ -271,7 +271,9 @@ METHOD_RIGHTS: dict[str, Right] = {
     **methods(Right.READ, "segserve.v1.FileService", "GetFile"),
     **methods(Right.DELETE, "segserve.v1.FileService", "DeleteFile"),
     **methods(Right.READ, "segserve.v1.JobService", "GetJob", "ListJobs", "WatchJob", "ReadResults"),
-    **methods(Right.JOBS, "segserve.v1.JobService", "SubmitJob", "CancelJob", "AddPrompts", "RetryJob"),
+    **methods(
+        Right.JOBS, "segserve.v1.JobService", "SubmitJob", "CancelJob", "DeleteJob", "AddPrompts", "RetryJob"
+    ),
     **methods(Right.READ, "segserve.v1.UsageService", "ReadUsage"),  # of other tenants: operators only
     # Of encoder workers, which API and job workers call for every tenant. Networks and mutual TLS say who reaches them.
     **methods(OPEN, "segserve.v1.EncoderService", "Encode"),

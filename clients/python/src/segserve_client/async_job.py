@@ -128,6 +128,11 @@ class AsyncJob(Generic[L]):
         self.info = await self._transport.call(job_calls.cancel(self.job_id))
         return self.info
 
+    async def delete(self) -> None:
+        """As `Job.delete`."""
+        if await self._transport.call(job_calls.delete(self.job_id)) is not None:
+            await self._transport.call(job_calls.delete(self.job_id))
+
     async def retry(self) -> JobInfo:
         """Go on with a job that failed or was cancelled."""
         self.info = await self._transport.call(job_calls.retry(self.job_id))

@@ -155,6 +155,11 @@ class Job(Generic[L]):
         self.info = self._transport.call(job_calls.cancel(self.job_id))
         return self.info
 
+    def delete(self) -> None:
+        """Stop the job if it runs, and delete it with its results."""
+        if self._transport.call(job_calls.delete(self.job_id)) is not None:
+            self._transport.call(job_calls.delete(self.job_id))
+
     def retry(self) -> JobInfo:
         """Go on with a job that failed or was cancelled."""
         self.info = self._transport.call(job_calls.retry(self.job_id))

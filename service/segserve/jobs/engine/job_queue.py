@@ -157,6 +157,19 @@ class JobQueue:
         """Cancel a job. Its worker learns of it from the event; if it waits in a docket, a worker will skip it."""
         return await self._store.cancel(tenant, job_id)
 
+    async def delete(self, tenant: str, job_id: str) -> Job | None:
+        """Delete a job that has ended, with its results, and return None; cancel another one and return it.
+
+        A webhook of its end that is not delivered yet is never sent. Raises JobNotFound.
+        """
+        if not await self._store.delete(tenant, job_id):
+            job = await self._store.cancel(tenant, job_id)
+            if job.state is JobState.CANCELLED or not await self._store.delete(tenant, job_id):
+                return job
+        # A crash here leaves files without a job, which a sweep deletes.
+        await self._results.delete_job(tenant, job_id)
+        return None
+
     async def retry(self, tenant: str, job_id: str) -> Job:
         """Go on with a failed or cancelled job after its last published chunk.
 

@@ -322,6 +322,19 @@ class JobStore:
             self._on_end(job.kind, JobState.CANCELLED)
         return job
 
+    async def delete(self, tenant: str, job_id: str) -> bool:
+        """Forget a job that has ended. Return False where it has not. Raises JobNotFound."""
+        answer = await self._run_script(
+            lua_scripts.DELETE,
+            (tenant, job_id),
+            job_id,
+            more_keys=(redis_keys.jobs(tenant),),
+            replicated=True,
+        )
+        if answer == b"gone":
+            raise JobNotFound(job_id)
+        return bool(answer == b"deleted")
+
     async def retry(self, tenant: str, job_id: str) -> Job:
         """Queue a failed or cancelled job again. Raises JobNotFound, BadInput if it is in another state, Busy."""
         answer = await self._run_script(

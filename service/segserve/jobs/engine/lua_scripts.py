@@ -38,7 +38,9 @@ local function ended() local s = state() return s ~= 'queued' and s ~= 'running'
 SUBMIT = f"""{HELPERS}
 if KEYS[7] then
     local before = redis.call('HMGET', KEYS[7], 'job_id', 'request')
-    if before[1] then return before end
+    -- A job that was deleted does not stand under its key any more.
+    local key_of_jobs = string.sub(KEYS[1], 1, -#ARGV[6] - 1)
+    if before[1] and redis.call('EXISTS', key_of_jobs .. before[1]) == 1 then return before end
 end
 local is_full = full(ARGV[1], ARGV[2], ARGV[3])
 if is_full then return is_full end
@@ -118,6 +120,14 @@ redis.call('HSET', KEYS[1], 'state', 'cancelled', 'ended_at', ARGV[3])
 append_event()
 close(ARGV[1], ARGV[2])
 return 1
+"""
+# KEYS 6: the tenant's jobs. ARGV: the job_id. Returns 'deleted', or why not: 'gone', 'active'.
+DELETE = f"""{HELPERS}
+if not state() then return 'gone' end
+if not ended() then return 'active' end
+redis.call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[5])
+redis.call('ZREM', KEYS[6], ARGV[1])
+return 'deleted'
 """
 # ARGV: member, maximum of active jobs, of those of the tenant.
 RETRY = f"""{HELPERS}

@@ -10,6 +10,7 @@ from segserve.wire.grpc.convert.jobs import add_prompts_from_message, job_from_m
 from segserve.wire.grpc.message_structure import convert_message
 from segserve.wire.http.json_pieces import freed_slowly
 from segserve.wire.operations.add_prompts import add_prompts
+from segserve.wire.operations.delete_job import delete_job
 from segserve.wire.operations.jobs import submit_job
 
 Context: TypeAlias = Any  # grpc.aio.ServicerContext; grpc has no types
@@ -75,6 +76,12 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
     ) -> jobs_pb2.CancelJobResponse:
         job = await self._service.jobs.queue.cancel(current_tenant(), request.job_id)
         return jobs_pb2.CancelJobResponse(job=job_to_message(job))
+
+    async def DeleteJob(
+        self, request: jobs_pb2.DeleteJobRequest, context: Context
+    ) -> jobs_pb2.DeleteJobResponse:
+        job = await delete_job(self._service, request.job_id)
+        return jobs_pb2.DeleteJobResponse(job=None if job is None else job_to_message(job))
 
     async def RetryJob(
         self, request: jobs_pb2.RetryJobRequest, context: Context

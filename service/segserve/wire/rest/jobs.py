@@ -16,6 +16,7 @@ from segserve.jobs.engine.job_json import job_to_json
 from segserve.wire.http import request_body
 from segserve.wire.http.media_type import JSON
 from segserve.wire.operations.add_prompts import add_prompts
+from segserve.wire.operations.delete_job import delete_job
 from segserve.wire.operations.jobs import submit_job
 from segserve.wire.rest.responses import BINARY, TEXT, accepted_response, json_response, problem_responses
 from segserve.wire.results.job import write_job_results
@@ -210,11 +211,22 @@ def add_changes(api: FastAPI, service: Service) -> None:
 
     @api.delete(
         "/v1/jobs/{job_id}",
-        summary="Cancel a job",
+        summary="Cancel or delete a job",
+        name="delete_job",
         response_model=JobOut,
-        responses=problem_responses(403, 404, 422, 503),
+        responses={
+            204: {"description": "It had ended, and is deleted"},
+            **problem_responses(403, 404, 422, 503),
+        },
         tags=["jobs"],
     )
-    async def cancel_job(job_id: JobId) -> Response:
-        """Stop a job within one image or frame. Its finished results can still be read."""
-        return json_response(job_to_json(await service.jobs.queue.cancel(current_tenant(), job_id)))
+    async def delete(
+        job_id: JobId,
+        keep_ended: Annotated[
+            bool, Query(description="only stop it: a job that has ended stays, with its results")
+        ] = False,
+    ) -> Response:
+        """Stop a job within one image or frame; its finished results can still be read. A job that has ended is deleted
+        with its results: 204."""
+        job = await delete_job(service, job_id, keep_ended=keep_ended)
+        return Response(status_code=204) if job is None else json_response(job_to_json(job))

@@ -10,7 +10,7 @@ import orjson
 from zipstream import ZIP_STORED, ZipStream
 
 from segserve.app import Service
-from segserve.errors import BadInput, TooLarge
+from segserve.errors import BadInput, DeletedInput, FileNotFound, TooLarge
 from segserve.jobs.engine.job import Job, JobKind, JobState
 from segserve.masks import label_map
 from segserve.rendering import label_volume
@@ -43,7 +43,10 @@ async def write_frame_results(service: Service, job: Job, job_format: JobFormat)
             content = write_zip(lines, job, job_format)
         else:
             local_copy = service.files.local_copy(job.tenant, request.view.file_id)
-            record, path = await stack.enter_async_context(local_copy)
+            try:
+                record, path = await stack.enter_async_context(local_copy)
+            except FileNotFound:
+                raise DeletedInput(job_format) from None
             source = SourceFile(request.view, record, path, readers)
             content = write_with_source(source, lines, job, job_format, request.names)
         parts = await stack.enter_async_context(aclosing(service.rendering_pool.stream(content)))

@@ -65,7 +65,9 @@ class MaskOut(BaseModel):
     mask: Rle | PolygonOut | MultiPolygonOut | Logits | str = Field(
         description="in the format of the request: rle, polygon (two kinds), logits, png (base64)"
     )
-    score: float = Field(description="predicted IoU")
+    score: float = Field(
+        description="predicted IoU, from 0 to 1; with `raw` as the model says it, which may be beyond"
+    )
     box: list[int] = Field(description="x0, y0, x1, y1 of the mask")
     area: int = Field(description="pixels")
     removed_parts: int = Field(description="number of parts of the model's mask that were removed")
