@@ -71,6 +71,13 @@ def find_worker_pids(server: Server) -> list[int]:
     return [int(pid) for pid in result.stdout.split()]
 
 
+def test_models_say_how_they_follow_objects(memory_server: Server) -> None:
+    engines = {m["name"]: m["engines"] for m in memory_server.client.get("/v1/models").json()["models"]}
+    assert engines["m"] == ["memory", "projection"]
+    assert engines["starter"] == ["projection"]
+    assert engines["starter-unet"] == []
+
+
 @pytest.mark.parametrize("raw", [True, False])
 def test_a_job_answers_what_the_engine_computes(memory_server: Server, tmp_path: Path, raw: bool) -> None:
     job = wait_until_ended(
