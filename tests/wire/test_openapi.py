@@ -74,6 +74,26 @@ def test_refusals_share_one_schema(document: dict[str, Any]) -> None:
                 assert answer["content"]["application/problem+json"]["schema"] == reference, name
 
 
+def test_refusals_that_come_before_a_route_are_on_every_route_that_has_them(document: dict[str, Any]) -> None:
+    open_ones = {
+        name
+        for name, operation in operations(document)
+        if not {"401", "403"} <= operation["responses"].keys()
+    }
+    assert open_ones == {
+        "get /livez",
+        "get /readyz",
+        "get /v1/login/issuers",
+        "post /v1/login/issuers/{issuer}",
+        "delete /v1/login",
+    }
+    for name, operation in operations(document):
+        if "/v1/" in name:
+            assert {"429", "503"} <= operation["responses"].keys(), name
+        if not name.startswith("get"):
+            assert "403" in operation["responses"], name
+
+
 def test_every_reference_leads_to_a_component(document: dict[str, Any]) -> None:
     def references(part: Any) -> Iterator[str]:
         for value in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():

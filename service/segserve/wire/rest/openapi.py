@@ -9,7 +9,11 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from segserve.wire.http.host_and_origin import SAFE_METHODS
+from segserve.wire.http.middleware import request_kind
 from segserve.wire.http.request_body import COMPONENTS, name_without_image_id
+from segserve.wire.rest.responses import problem_responses
+from segserve.wire.route_rights import OPEN, ROUTE_RIGHTS
 from segserve.wire.schemas.automatic import AutomaticIn
 from segserve.wire.schemas.examples import EXAMPLES
 from segserve.wire.schemas.files import BeginUploadIn, FetchFileIn
@@ -82,12 +86,34 @@ class Api(FastAPI):
                 add_without_image_id(schema.__name__, components, examples)
             drop_defaults(components)
             write_tuples_as_arrays(components)
+            add_refusals_of_middleware(document)
             add_examples(document, components, examples)
             document["components"]["securitySchemes"] = SECURITY_SCHEMES
             # None of them too: on loopback no keys are asked for.
             document["security"] = [{}, *({name: []} for name in SECURITY_SCHEMES)]
             self.openapi_schema = document
         return self.openapi_schema
+
+
+def add_refusals_of_middleware(document: Json) -> None:
+    """Add the refusals that come before a route is reached, so that no route lists them: of whoever sends no key (401),
+    may not do this or is a page of another origin (403), comes too often (429), or finds no free slot (503).
+
+    A client that is generated returns None for a status that the document lacks.
+    """
+    for path, operations in document["paths"].items():
+        for name, operation in operations.items():
+            method = name.upper()
+            statuses = list[int]()
+            if ROUTE_RIGHTS[method, path] != OPEN:
+                statuses += (401, 403)
+            elif method not in SAFE_METHODS:
+                statuses += (403,)
+            if request_kind(method, path) is not None:
+                statuses += (429, 503)
+            refusals = {str(status): answer for status, answer in problem_responses(*statuses).items()}
+            responses = {**refusals, **operation["responses"]}
+            operation["responses"] = {status: responses[status] for status in sorted(responses)}
 
 
 def json_components(schemas: Sequence[type[BaseModel]], mode: Any) -> Json:

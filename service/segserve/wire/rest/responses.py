@@ -50,9 +50,9 @@ REFUSALS = {
 
 
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The OpenAPI entries of a route's refusals, and of the one that every route has."""
+    """The OpenAPI entries of a route's refusals. `openapi.add_refusals_of_middleware` adds those that come before it."""
     content: dict[str, Any] = {problems.MEDIA_TYPE: {"schema": PROBLEM}}
-    return {status: {"description": REFUSALS[status], "content": content} for status in (*statuses, 429)}
+    return {status: {"description": REFUSALS[status], "content": content} for status in statuses}
 
 
 def json_response(content: Any, status: int = 200, timings: Timings | None = None) -> Response:
