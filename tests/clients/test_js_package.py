@@ -30,6 +30,20 @@ const area: number = runs.area(mask);
 const shape: "Polygon" | "MultiPolygon" = outline.toPolygon(mask, image.height).type;
 drawMasks([{ runs: mask, height: image.height, fill: [1, 2, 3, 4] }], { x: 0, y: 0, width: 1, height: 1 }, 1);
 for await (const event of client.jobEvents("j")) console.log(event.job.progress.done, by, area, shape);
+for await (const line of client.jobResults("j")) {
+  if ("frame" in line) console.log(line.frame, line.objects[0]!.object_id);
+  else if ("index" in line) console.log(line.error?.detail, line.objects?.length);
+  else console.log(line.slice);
+}
+const found = await client.automatic({ image_id: image.image_id, format: "rle", method: "ais" });
+if ("objects" in found) console.log(found.objects[0]!.score);
+else console.log(found.job_id);
+const picture: Blob | { job_id: string } = await client.automatic({ image_id: image.image_id });
+// @ts-expect-error without a format it is a picture
+picture.objects;
+const alike = await client.similar({ image_id: image.image_id, format: "rle", examples: [] });
+const likeness: number = alike.objects[0]!.likeness;
+console.log(likeness);
 const problem = new Problem({ status: 404 });
 // @ts-expect-error a status is a number
 const wrong: string = problem.status;
@@ -77,7 +91,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 f"npm install failed, the JavaScript client's types are not checked: {done.stderr[-400:]}"
             )
         (installed / ".installed").touch()
-    ignored = shutil.ignore_patterns("node_modules", "types", "vendor")
+    ignored = shutil.ignore_patterns("node_modules", "vendor")
     copy = shutil.copytree(PACKAGE, tmp_path_factory.mktemp("package") / "js", ignore=ignored)
     (copy / "node_modules").symlink_to(installed / "node_modules")
     return copy
@@ -85,6 +99,26 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_its_types_are_right(package: Path) -> None:
     run("npm", "run", "--silent", "check", cwd=package)
+
+
+def test_its_types_are_those_of_its_sources(package: Path) -> None:
+    """They are in the repository, since an install from a folder builds nothing."""
+    kept = read_types(package)
+    run("npm", "run", "--silent", "types", cwd=package)
+    assert read_types(package) == kept, "Run `npm run types` in clients/js."
+
+
+def read_types(package: Path) -> dict[str, str]:
+    types = package / "types"
+    return {path.relative_to(types).as_posix(): path.read_text() for path in types.rglob("*.d.ts")}
+
+
+def check_consumer(package: Path, folder: Path) -> None:
+    """Type-check CONSUMER in a folder that has the package in its node_modules."""
+    (folder / "package.json").write_text('{"type": "module"}')
+    (folder / "tsconfig.json").write_text(json.dumps(CONSUMER_CONFIG))
+    (folder / "consumer.ts").write_text(CONSUMER)
+    run(package / "node_modules" / ".bin" / "tsc", "--project", ".", cwd=folder)
 
 
 def test_others_can_use_what_is_published(package: Path, tmp_path: Path) -> None:
@@ -97,7 +131,17 @@ def test_others_can_use_what_is_published(package: Path, tmp_path: Path) -> None
     modules = tmp_path / "node_modules" / "segserve-client"
     modules.mkdir(parents=True)
     run("tar", "-xzf", tmp_path / packed["filename"], "--strip-components=1", "-C", modules, cwd=tmp_path)
-    (tmp_path / "package.json").write_text('{"type": "module"}')
-    (tmp_path / "tsconfig.json").write_text(json.dumps(CONSUMER_CONFIG))
-    (tmp_path / "consumer.ts").write_text(CONSUMER)
-    run(package / "node_modules" / ".bin" / "tsc", "--project", ".", cwd=tmp_path)
+    check_consumer(package, tmp_path)
+
+
+def test_others_can_use_it_from_a_clone(package: Path, tmp_path: Path) -> None:
+    """`npm install FOLDER` links the folder, and runs nothing in it."""
+    clone = shutil.copytree(
+        PACKAGE, tmp_path / "js", ignore=shutil.ignore_patterns("node_modules", "vendor")
+    )
+    page = tmp_path / "page"
+    page.mkdir()
+    (page / "package.json").write_text("{}")
+    run("npm", "install", "--offline", "--no-audit", "--no-fund", "--omit=optional", clone, cwd=page)
+    assert (page / "node_modules" / "segserve-client").is_symlink()
+    check_consumer(package, page)

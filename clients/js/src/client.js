@@ -5,13 +5,19 @@ import { followEvents, followResults } from "./jobs.js";
 
 /**
  * @typedef {import("./types.js").Identity} Identity
+ * @typedef {import("./types.js").ClassArea} ClassArea
+ * @typedef {import("./types.js").ClassObjects} ClassObjects
+ * @typedef {import("./types.js").Coco} Coco
  * @typedef {import("./types.js").Image} Image
  * @typedef {import("./types.js").Job} Job
  * @typedef {import("./types.js").JobEvent} JobEvent
  * @typedef {import("./types.js").Labels} Labels
  * @typedef {import("./types.js").Model} Model
+ * @typedef {import("./types.js").ResultFormat} ResultFormat
+ * @typedef {import("./types.js").ResultLine} ResultLine
  * @typedef {import("./types.js").SegmentAnswer} SegmentAnswer
  * @typedef {import("./types.js").SegmentRequest} SegmentRequest
+ * @typedef {import("./types.js").SimilarObjects} SimilarObjects
  * @typedef {import("./types.js").StoredFile} StoredFile
  * @typedef {import("./types.js").Usage} Usage
  * @typedef {import("./types.js").Prompt} Prompt
@@ -255,22 +261,47 @@ export class Client {
     return this._operate("segment", body, options);
   }
 
-  /** Find all objects, by AIS or AMG. @param {{image_id: string} & Record<string, any>} body @param {CallOptions} [options] */
+  /**
+   * Find all objects, by AIS or AMG. The answer is a PNG where no format is named; "rle", "polygon" and "coco" are JSON.
+   * An image with too many tiles for one request answers a Job in place of it.
+   * @template {ResultFormat} [F="png"]
+   * @param {import("./types.js").WholeImageRequest<F>} body
+   * @param {CallOptions} [options]
+   * @returns {Promise<import("./types.js").InFormat<F> | Job>}
+   */
   automatic(body, options) {
     return this._operate("automatic", body, options);
   }
 
-  /** Class maps of U-Nets. @param {{image_id: string} & Record<string, any>} body @param {CallOptions} [options] */
+  /**
+   * Class maps of U-Nets; formats as of `automatic`, and "probabilities", which is a file.
+   * @template {ResultFormat | "probabilities"} [F="png"]
+   * @param {import("./types.js").WholeImageRequest<F>} body
+   * @param {CallOptions} [options]
+   * @returns {Promise<import("./types.js").InFormat<F, ClassObjects, Coco & {classes: ClassArea[]}>>}
+   */
   semantic(body, options) {
     return this._operate("semantic", body, options);
   }
 
-  /** Objects of Mask R-CNN. @param {{image_id: string} & Record<string, any>} body @param {CallOptions} [options] */
+  /**
+   * Objects of Mask R-CNN; formats as of `automatic`.
+   * @template {ResultFormat} [F="png"]
+   * @param {import("./types.js").WholeImageRequest<F>} body
+   * @param {CallOptions} [options]
+   * @returns {Promise<import("./types.js").InFormat<F>>}
+   */
   instances(body, options) {
     return this._operate("instances", body, options);
   }
 
-  /** Objects that are like examples. @param {{image_id: string} & Record<string, any>} body @param {CallOptions} [options] */
+  /**
+   * Objects that are like examples; formats as of `automatic`.
+   * @template {ResultFormat} [F="png"]
+   * @param {import("./types.js").WholeImageRequest<F>} body
+   * @param {CallOptions} [options]
+   * @returns {Promise<import("./types.js").InFormat<F, SimilarObjects>>}
+   */
   similar(body, options) {
     return this._operate("similar", body, options);
   }
@@ -383,7 +414,7 @@ export class Client {
    * @param {string} jobId
    * @param {{from?: number, signal?: AbortSignal, follow?: boolean}} [options]
    *   from: number of lines to leave out. follow: wait for results that are not done yet.
-   * @returns {AsyncGenerator<any, Job, void>} Returns the job.
+   * @returns {AsyncGenerator<ResultLine, Job, void>} Returns the job.
    */
   jobResults(jobId, { from = 0, signal, follow = true } = {}) {
     return followResults(this.http, jobId, { from, signal, follow, patienceSeconds: this._patienceSeconds });

@@ -86,7 +86,7 @@ export async function* followEvents(http, jobId, { from = "", signal, patienceSe
  * @param {string} jobId
  * @param {{from: number, signal?: AbortSignal, follow: boolean, patienceSeconds: number}} options
  *   from: number of lines to leave out. follow: go on until the job has ended.
- * @returns {AsyncGenerator<any, Job, void>} Returns the job as it was when its last line was read.
+ * @returns {AsyncGenerator<import("./types.js").ResultLine, Job, void>} Returns the job as it was when its last line was read.
  */
 export async function* followResults(http, jobId, { from, signal, follow, patienceSeconds }) {
   const reconnect = new Reconnect(patienceSeconds, signal);

@@ -45,8 +45,9 @@ export class Problem extends Error {
    */
   static async fromResponse(response) {
     const text = await response.text().catch(() => "");
+    const known = parseDocument(text);
     return new Problem({
-      ...parseDocument(text),
+      ...(known.type ? known : notOurs(response)),
       status: response.status,
       retryAfter: parseRetryAfter(response.headers.get("Retry-After")),
     });
@@ -58,10 +59,28 @@ export class Problem extends Error {
       type: UNREACHABLE,
       title: "Unreachable",
       detail: "The service does not answer.",
-      remedy: "Check that it is running, then try again.",
+      remedy: isPage()
+        ? "Check that it is running, and whether SEGSERVE_CORS_ORIGINS of the service lacks this page's origin."
+        : "Check that it is running, then try again.",
       cause,
     });
   }
+}
+
+/** Whether this is a page of a browser or its worker, where a refusal by CORS looks like a service that is away. */
+const isPage = () => typeof (/** @type {any} */ (globalThis).location) !== "undefined";
+
+/**
+ * An error of something else: a proxy, or a server that is no segserve.
+ * @param {Response} response
+ * @returns {ProblemFields}
+ */
+function notOurs({ status, statusText, url }) {
+  return {
+    title: statusText,
+    detail: `Status ${status} came without a problem document: it is no answer of segserve.`,
+    remedy: `Check that baseUrl, here ${url ? new URL(url).origin : "of the page"}, is the address of the service, and its proxies.`,
+  };
 }
 
 /**

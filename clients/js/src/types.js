@@ -68,6 +68,47 @@
  * @property {{masks: Mask[]}[]} results One for each prompt, in order.
  * @property {string[]} [hints]
  *
+ * @typedef {"png" | "tiff" | "npy" | "overlay" | "coco" | "rle" | "polygon"} ResultFormat How the objects of a whole image are
+ *   answered: png, which is the default, tiff, npy and overlay are files.
+ *
+ * @typedef {object} FoundObject
+ * @property {Rle | Polygon | MultiPolygon} mask In the format of the request.
+ * @property {Box} box
+ * @property {number} area Pixels.
+ * @property {number | null} score How good the model thinks the object is, 0 to 1.
+ * @property {string | null} class Name of its class, if it has one.
+ * @property {Box} [model_box] As the model answered it, if it answers boxes.
+ *
+ * @typedef {object} Objects The objects of a whole image. The n-th, from 1, has the value n in label maps.
+ * @property {string} image_id
+ * @property {string} model
+ * @property {number} width
+ * @property {number} height
+ * @property {{scale: number, object_size: number | null, reason: string}} [scale] At which the model saw the image.
+ * @property {FoundObject[]} objects
+ * @property {string[]} [hints]
+ *
+ * @typedef {FoundObject & {likeness: number, example: boolean}} SimilarObject likeness: to the examples, up to 1.
+ * @typedef {Omit<Objects, "objects"> & {objects: SimilarObject[]}} SimilarObjects
+ *
+ * @typedef {{value: number, class: string, area: number, fraction: number}} ClassArea value: in class maps.
+ * @typedef {Objects & {classes: ClassArea[]}} ClassObjects An object for each class that occurs.
+ *
+ * @typedef {object} Coco A COCO data set.
+ * @property {{id: number, file_name: string, width: number, height: number}[]} images
+ * @property {{id: number, name: string}[]} categories
+ * @property {CocoAnnotation[]} annotations
+ *
+ * @typedef {object} CocoAnnotation
+ * @property {number} id
+ * @property {number} image_id
+ * @property {number} category_id
+ * @property {Rle} segmentation
+ * @property {Box} bbox x, y, width, height.
+ * @property {number} area
+ * @property {0} iscrowd
+ * @property {number} [score]
+ *
  * @typedef {object} Image
  * @property {string} image_id
  * @property {number} width
@@ -109,10 +150,62 @@
  * @property {string | null} started_at
  * @property {string | null} ended_at
  *
+ * @typedef {{type: string, detail: string, remedy?: string, field?: string}} ItemError Why an image of a batch failed.
+ *
+ * @typedef {object} BatchLine The result of an image of a batch. What else it has is what the operation answers.
+ * @property {number} index Position in the batch, from 0.
+ * @property {string | null} image_id null where the picture could not be read.
+ * @property {string} [name]
+ * @property {ItemError} [error] The image failed; nothing below is there then.
+ * @property {string} [model]
+ * @property {number} [width]
+ * @property {number} [height]
+ * @property {FoundObject[]} [objects] Of automatic, similar, instances and semantic.
+ * @property {{masks: Omit<Mask, "mask_id">[]}[]} [results] Of segment.
+ * @property {ClassArea[]} [classes] Of semantic.
+ * @property {string[]} [hints]
+ *
+ * @typedef {object} FollowedObject An object on a frame or slice.
+ * @property {number} object_id
+ * @property {Rle} mask
+ * @property {Box} box
+ * @property {number} area Pixels.
+ * @property {number | null} score Predicted IoU, if the model predicts one.
+ * @property {number | null} [parent] The object that it came from by division, of tracking.
+ *
+ * @typedef {object} SeenObjects
+ * @property {number} width
+ * @property {number} height
+ * @property {number} [scale] At which the model saw it.
+ * @property {FollowedObject[]} objects
+ * @property {{object_id: number, reason: string}[]} [missing] Objects that are not there.
+ *
+ * @typedef {{object_id: number, frame: number, last_frame: number | null, reason: string}} FrameEnd
+ * @typedef {{object_id: number, slice: number, last_slice: number | null, reason: string}} SliceEnd
+ * @typedef {SeenObjects & {frame: number, ends?: FrameEnd[]}} FrameLine A frame of a video or of tracking.
+ * @typedef {SeenObjects & {slice: number, ends?: SliceEnd[]}} SliceLine A slice of a volume.
+ * @typedef {BatchLine | FrameLine | SliceLine} ResultLine A result of a job: `"frame" in line` says which it is.
+ *
  * @typedef {object} JobEvent
  * @property {string} id To go on after.
  * @property {string} event "progress", or "end" for the last one.
  * @property {Job} job
+ */
+
+/**
+ * F: a ResultFormat.
+ *
+ * @template {string} F
+ * @typedef {{image_id: string, model?: string, format?: F, [field: string]: any}} WholeImageRequest
+ */
+
+/**
+ * What a format answers: O, C or a file.
+ *
+ * @template {string} F
+ * @template [O=Objects]
+ * @template [C=Coco]
+ * @typedef {F extends "rle" | "polygon" ? O : F extends "coco" ? C : Blob} InFormat
  */
 
 export {};

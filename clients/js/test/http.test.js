@@ -41,7 +41,15 @@ test("an answer that is no problem document is one all the same", async () => {
   const fetch = async () => new Response("<html>nginx</html>", { status: 413 });
   const error = await new Client({ fetch }).models().catch((problem) => problem);
   assert.deepEqual([error.status, error.type], [413, "about:blank"]);
-  assert.match(error.message, /413/);
+  assert.match(error.message, /Status 413 .*baseUrl/);
+  const refused = new Client({ fetch: async () => { throw new TypeError("Failed to fetch"); }, retries: 0 });
+  assert.doesNotMatch((await refused.models().catch((problem) => problem)).message, /CORS/);
+  globalThis.location = /** @type {any} */ ({ origin: "http://page.example" }); // as in a page
+  try {
+    assert.match((await refused.models().catch((problem) => problem)).message, /SEGSERVE_CORS_ORIGINS/);
+  } finally {
+    delete globalThis.location;
+  }
 });
 
 test("what may have been done already is not done twice", async () => {

@@ -104,7 +104,8 @@ export class Segmenter {
   /** What was measured of a model: medians in ms, and where its clicks are decoded. @param {string} [model] @returns {Choice} */
   choice(model = "") {
     const { server, browser, choice, failure } = this._of(model);
-    const by = this.decode === "auto" ? (choice ?? "server") : this.decode;
+    // Where the browser has failed, the service decodes, whatever was asked for.
+    const by = failure ? "server" : this.decode === "auto" ? (choice ?? "server") : this.decode;
     return { model, by, serverMs: median(server), browserMs: median(browser), ...(failure && { reason: failure }) };
   }
 

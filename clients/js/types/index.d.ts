@@ -1,0 +1,10 @@
+export { Client } from "./client.js";
+export { Segmenter } from "./decode/segmenter.js";
+export { Problem } from "./problem.js";
+export * as draw from "./masks/draw.js";
+export * as outline from "./masks/outline.js";
+export * as parts from "./masks/parts.js";
+export * as rle from "./masks/rle.js";
+export * as runs from "./masks/runs.js";
+export { drawMasks } from "./masks/raster.js";
+export { RasterPool } from "./masks/raster_pool.js";
