@@ -136,9 +136,7 @@ def test_others_can_use_what_is_published(package: Path, tmp_path: Path) -> None
 
 def test_others_can_use_it_from_a_clone(package: Path, tmp_path: Path) -> None:
     """`npm install FOLDER` links the folder, and runs nothing in it."""
-    clone = shutil.copytree(
-        PACKAGE, tmp_path / "js", ignore=shutil.ignore_patterns("node_modules", "vendor")
-    )
+    clone = shutil.copytree(PACKAGE, tmp_path / "js", ignore=shutil.ignore_patterns("node_modules", "vendor"))
     page = tmp_path / "page"
     page.mkdir()
     (page / "package.json").write_text("{}")

@@ -50,7 +50,7 @@ REFUSALS = {
 
 
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The OpenAPI entries of a route's refusals. `openapi.add_refusals_of_middleware` adds those that come before it."""
+    """The OpenAPI entries of the refusals of a route; `openapi.add_refusals_of_middleware` adds those before it."""
     content: dict[str, Any] = {problems.MEDIA_TYPE: {"schema": PROBLEM}}
     return {status: {"description": REFUSALS[status], "content": content} for status in statuses}
 
