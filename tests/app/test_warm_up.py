@@ -83,6 +83,15 @@ def test_a_service_runs_encoder_and_decoders(tmp_path: Path, runs: dict[str, lis
     assert runs["encoder.onnx"] == [2, 1], "a full batch too"
 
 
+def test_what_was_begun_early_is_waited_for_and_runs_once(tmp_path: Path, runs: dict[str, list[int]]) -> None:
+    warm_up = Service(settings(tmp_path)).warm_up
+    warm_up.begin()
+    assert not warm_up.is_done, "the loop says so, once it has seen the end"
+    asyncio.run(warm_up.run())
+    assert warm_up.is_done
+    assert runs["encoder.onnx"] == [2, 1]
+
+
 def test_an_encoder_worker_runs_the_encoder_alone(tmp_path: Path, runs: dict[str, list[int]]) -> None:
     asyncio.run(EncodingService(settings(tmp_path)).warm_up.run())
     assert runs == {"encoder.onnx": [2, 1]}

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 
 import numpy as np
@@ -36,21 +37,33 @@ class WarmUp:
         self._names = list(dict.fromkeys((settings.default_model, *settings.preload)))
         self._encodes, self._runs_decoders = encodes, runs_decoders
         self.state = "loading"
+        self._graphs_run: Future[None] | None = None
 
     @property
     def is_done(self) -> bool:
         return self.state == OK
 
+    def begin(self) -> Future[None]:
+        """Load and run in a thread, beside whatever the process does to start. Only the first call begins."""
+        if self._graphs_run is None:
+            executor = ThreadPoolExecutor(1, "warm-up")
+            self._graphs_run = executor.submit(self._load_and_run)
+            executor.shutdown(wait=False)  # the thread ends with its work
+        return self._graphs_run
+
     async def run(self) -> None:
+        """Wait for what was begun, or begin it."""
         try:
-            for name in self._names:
-                model = await self._registry.get(name, PromptableModel)
-                await asyncio.to_thread(self._run_graphs, model)
+            await asyncio.wrap_future(self.begin())
             keep_from_collector()
             self.state = OK
         except SegserveError as error:
             self.state = str(error)
             log.error("warm-up failed", reason=str(error))
+
+    def _load_and_run(self) -> None:
+        for name in self._names:
+            self._run_graphs(self._registry.load(name, PromptableModel))
 
     def _run_graphs(self, model: PromptableModel) -> None:
         embedding = (

@@ -157,6 +157,7 @@ def run_service(
     """
     gc.freeze()  # what was imported stays: collections while the service starts need not visit it
     service = Service(settings, connect_encoder(settings), role=Role.API)
+    service.warm_up.begin()  # beside the next lines: ONNX Runtime lets other threads run
     api = create_api(service, is_shared=is_shared)
     run_server(
         Server(
