@@ -1,4 +1,5 @@
 # make serve   the service with its starter model, in an environment of its own (no torch)
+# make install  as make serve does, without serving
 # make wheel   dist/segserve-*.whl, to install elsewhere (docs/install.md)
 # make test    everything that tests need, then all tests, WORKERS=4 files at a time
 # make test-numerics   the numerical tests as on other CPUs: half an hour (ARGS=avx2-1: one setting)
@@ -29,7 +30,9 @@ DATA ?= data/nuclei
 WORKERS ?= 4
 MICROSAM_TESTS = tests/models/importers/test_micro_sam.py tests/automatic/test_ais_watershed_oracle.py tests/automatic/test_merge_slices_oracle.py
 
-.PHONY: proto templates docs reference serve wheel test test-numerics test-large test-microsam test-napari test-clients test-failover test-docs corpus fuzz soak chaos rolling lint format bench train starter unet clean
+.PHONY: proto templates docs reference install serve wheel test test-numerics test-large test-microsam test-napari test-clients test-failover test-docs corpus fuzz soak chaos rolling lint format bench train starter unet clean
+
+install: $(VENV)/.light
 
 serve: $(VENV)/.light
 	$(BIN)/segserve serve $(ARGS)

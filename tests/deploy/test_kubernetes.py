@@ -124,8 +124,9 @@ def test_images_are_those_of_compose(name: str) -> None:
     compose = {"balancer": "balancer", "redis-cache": "redis", "redis-jobs": "redis-jobs", "api": "api"}
     for component, service in compose.items():
         assert container(pod_templates(overlay(name))[component])["image"] == services[service]["image"]
-    encoder = services["encoder-gpu" if name == "gpu" else "encoder"]
-    assert container(pod_templates(overlay(name))["encoder"])["image"] == encoder["image"]
+    # One name each: who names a registry for one image would name it for the other.
+    encoder = container(pod_templates(overlay(name))["encoder"])["image"]
+    assert encoder == ("segserve-gpu:gpu" if name == "gpu" else services["encoder"]["image"])
 
 
 @every_overlay
@@ -476,6 +477,7 @@ def test_queries_say_what_is_wanted(query: str, series: dict[str, str], value: f
 
 def render_in(folder: Path, kustomization: str) -> tuple[Manifest, ...]:
     """Return what kustomize makes of an overlay that lies elsewhere. It takes no absolute paths."""
+    folder.mkdir(exist_ok=True)
     deploy = os.path.relpath(ROOT / "deploy", folder)
     (folder / "kustomization.yaml").write_text(kustomization.replace("../segserve/deploy", deploy))
     return render(str(folder))
@@ -494,13 +496,66 @@ def with_ingress_nginx(tmp_path_factory: pytest.TempPathFactory) -> tuple[Manife
     return render_in(tmp_path_factory.mktemp("overlay"), yaml.safe_dump(overlay))
 
 
-def test_the_overlay_of_the_page_renders(tmp_path: Path) -> None:
+def read_overlay(folder: str) -> str:
+    """Return the overlay of this folder that docs/kubernetes.md shows."""
     page = (ROOT / "docs" / "kubernetes.md").read_text()
-    (block,) = re.findall(r"```yaml\n(# mine.*?)```", page, re.DOTALL)
-    manifests = render_in(tmp_path, block)
-    image = container(pod_templates(manifests)["api"])["image"]
-    assert image == "registry.example.org/segserve:0.2.0-cpu"
-    assert environment(manifests, "worker")["SEGSERVE_OBJECT_STORE"] == "s3://labels/segserve"
+    (block,) = re.findall(rf"```yaml\n(# {folder}/.*?)```", page, re.DOTALL)
+    return str(block)
+
+
+def test_the_overlay_of_the_page_renders(tmp_path: Path) -> None:
+    manifests = render_in(tmp_path, read_overlay("mine"))
+    images = {name: container(template)["image"] for name, template in pod_templates(manifests).items()}
+    cpu, gpu = "registry.example.org/segserve:0.2.0-cpu", "registry.example.org/segserve:0.2.0-gpu"
+    assert images["encoder"] == gpu
+    assert images["api"] == images["worker"] == images["models"] == cpu
+    worker = environment(manifests, "worker")
+    assert worker["SEGSERVE_OBJECT_STORE"] == "s3://labels/segserve"
+    (ingress,) = of_kind(manifests, "Ingress").values()
+    host = ingress["spec"]["rules"][0]["host"]
+    assert ingress["spec"]["ingressClassName"] == "nginx"
+    assert [host] == ingress["spec"]["tls"][0]["hosts"]
+    assert host in yaml.safe_load(environment(manifests, "api")["SEGSERVE_ALLOWED_HOSTS"])
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_the_overlay_of_the_page_fits_every_overlay(name: str, tmp_path: Path) -> None:
+    block = read_overlay("mine").replace("overlays/gpu", f"overlays/{name}")
+    assert f"overlays/{name}" in block
+    images = {
+        component: container(template)["image"]
+        for component, template in pod_templates(render_in(tmp_path, block)).items()
+    }
+    for component in (*SEGSERVE, "models"):
+        kind = "gpu" if (name, component) == ("gpu", "encoder") else "cpu"
+        assert images[component] == f"registry.example.org/segserve:0.2.0-{kind}"
+
+
+def test_patches_of_the_page_change_what_they_say(tmp_path: Path) -> None:
+    overlays = "[../segserve/deploy/kubernetes/overlays/s3]"
+    larger = render_in(tmp_path / "larger", read_overlay("larger").replace("[../mine]", overlays))
+    redis = container(pod_templates(larger)["redis-cache"])
+    assert redis["args"][redis["args"].index("--maxmemory") + 1] == "8gb"
+    assert redis["resources"]["limits"]["memory"] == redis["resources"]["requests"]["memory"] == "10Gi"
+    minio = render_in(tmp_path / "minio", read_overlay("minio").replace("[../mine]", overlays))
+    (rule,) = of_kind(minio, "NetworkPolicy")["object-store"]["spec"]["egress"]
+    assert rule == {"to": [{"ipBlock": {"cidr": "10.1.2.3/32"}}], "ports": [{"port": 9000}]}
+    assert environment(minio, "api")["AWS_ENDPOINT_URL"].endswith(":9000")
+
+
+@every_overlay
+def test_the_ingress_lets_large_uploads_and_events_through(name: str) -> None:
+    (ingress,) = of_kind(overlay(name), "Ingress").values()
+    annotations = {
+        key.removeprefix("nginx.ingress.kubernetes.io/"): value
+        for key, value in ingress["metadata"]["annotations"].items()
+    }
+    assert annotations == {
+        "proxy-body-size": "5g",
+        "proxy-request-buffering": "off",
+        "proxy-buffering": "off",
+        "proxy-read-timeout": "300",
+    }
 
 
 def test_ingress_nginx_takes_the_place_of_the_balancer(with_ingress_nginx: tuple[Manifest, ...]) -> None:
