@@ -134,6 +134,7 @@ clean:
 # Python compiles what it imports at the first start. Compiling everything would take a third of the install.
 $(VENV)/.light: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing: about half a minute"
 	$(PIP) --no-compile --editable '.[cpu]'
 	touch $@
 

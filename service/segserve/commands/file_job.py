@@ -102,7 +102,7 @@ def run_file_job(
     unit = "slices" if kind is JobKind.VOLUME else "frames"
     with connect_to_server(server_url, data_dir, api_key_file) as client:
         with zip_if_folder(file) as upload:
-            stored = upload_file(client, upload, options)
+            stored = upload_file(client, upload, options, is_sent=server_url is not None)
         report_contents(stored)
         with show_progress(unit, None) as on_progress:
             job = run_job(client, create_job_request(kind, stored.file_id, model, params), on_progress)

@@ -130,9 +130,13 @@ def to_command_error(error: ClientError) -> SegserveError:
             return Unavailable(str(error))
 
 
-def upload_file(client: Client, path: Path, options: FileOptions = FileOptions()) -> StoredFile:
-    """Upload a video, stack, volume or zip, with a progress bar."""
-    with show_progress(f"sending {path.name}", path.stat().st_size, in_bytes=True) as on_progress:
+def upload_file(
+    client: Client, path: Path, options: FileOptions = FileOptions(), *, is_sent: bool = True
+) -> StoredFile:
+    """Upload a video, stack, volume or zip, with a progress bar. is_sent: to a service elsewhere."""
+    with show_progress(
+        f"{'sending' if is_sent else 'reading'} {path.name}", path.stat().st_size, in_bytes=True
+    ) as on_progress:
         return client.upload(path, series=options.series, time=options.time, on_progress=on_progress)
 
 

@@ -57,7 +57,7 @@ def warn_of_pages(image: Path, page: int, pages: int) -> None:
     """Say on stderr that a file has more pages, where the first one was taken, as is the default."""
     if pages > 1 and page == 0:
         typer.echo(
-            f"{image}: page 1 of {pages}, and only it is read. --page takes another one (from 0); for all use segserve"
+            f"{image}: the first of {pages} pages, and only it is read. --page 1 takes the second; for all use segserve"
             " volume or segserve video.",
             err=True,
         )
