@@ -33,9 +33,14 @@ def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """All workers of xdist have programs forked by the same server."""
+    """All workers of xdist have programs forked by the same server.
+
+    Garbage is not looked for while tests are collected: there is none among modules, and it takes seconds.
+    """
     if config.getoption("numprocesses", None):
         forked_program.start_programs()
+    else:
+        gc.disable()
 
 
 # Begun first, since each takes a minute or more and its tests share a service or a model; the others fill the gaps.
