@@ -66,15 +66,22 @@ def test_images_are_of_any_format_that_the_service_reads(tmp_path: Path) -> None
             check_pair(second, pictures)
 
 
+def test_what_has_no_truth_is_left_out_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    predictions = write_folder(tmp_path / "prediction", "a.png", "extra.png")
+    truths = write_folder(tmp_path / "truth", "a.png")
+    assert [pair.name for pair in pair_files(predictions, truths, images=False)] == ["a"]
+    assert "extra.png has no truth" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("prediction", "truth", "message"),
     [
-        (["a.png", "b.png"], ["a.png"], r"b\.png have no partner in .*truth"),
+        (["a.png", "b.png"], ["c.png"], r"c\.png have no partner in .*prediction"),
         (["a.png"], ["a.png", "c.tif"], r"c\.tif have no partner in .*prediction"),
         (["a.png", "a.tif"], ["a.png"], r"a\.png and a\.tif in .*prediction have the same name"),
         ([], ["a.png"], r"prediction holds no file ending in \.png"),
         (["a.txt"], ["a.png"], "prediction holds no file"),
-        ([f"{i}.png" for i in range(9)] + ["x.png"], ["x.png"], r"4\.png and 4 more have no partner"),
+        (["x.png"], [f"{i}.png" for i in range(9)] + ["x.png"], r"4\.png and 4 more have no partner"),
     ],
 )
 def test_folders_that_do_not_fit_are_refused(

@@ -52,7 +52,7 @@ def test_files_are_paired_by_name_without_both_suffixes(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     pairs = pair_volumes(tmp_path / "scans", tmp_path / "labels")
     assert [(each.name, each.truth.name) for each in pairs] == [("a", "a.nrrd"), ("b", "b.npy")]
-    (tmp_path / "scans" / "c.mha").touch()
+    (tmp_path / "labels" / "c.mha").touch()
     with pytest.raises(BadInput, match=r"c\.mha have no partner"):
         pair_volumes(tmp_path / "scans", tmp_path / "labels")
 

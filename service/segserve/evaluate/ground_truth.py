@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import typer
 from numpy.typing import NDArray
 from PIL.PngImagePlugin import PngImageFile
 from tifffile import TiffFile
@@ -61,7 +62,7 @@ def pair_files(folder: Path, truths: Path, *, images: bool, kind: MapKind = MapK
 
     images: the first folder holds images, not maps. Hidden files and files of other suffixes are left out.
     kind: what the truths' values mean. Of all kinds but labels there may be a folder for each annotator.
-    Raises BadInput that names the first files without a partner, and MissingDependency.
+    What has no truth is left out, and told on stderr. Raises BadInput as `pair_names` does, and MissingDependency.
     """
     suffixes = PICTURE_SUFFIXES if images else MAP_SUFFIXES
     annotators = find_annotators(truths, MAP_SUFFIXES)
@@ -74,8 +75,8 @@ def pair_files(folder: Path, truths: Path, *, images: bool, kind: MapKind = MapK
     for annotator in annotators:
         for name, path in list_files(annotator, MAP_SUFFIXES).items():
             by_name.setdefault(name, []).append(path)
-    check_partners(folder, first, truths, {name: paths[0] for name, paths in by_name.items()})
-    return [FilePair(name, first[name], *split_truths(by_name[name])) for name in sorted(first)]
+    paired = pair_names(folder, first, truths, {name: paths[0] for name, paths in by_name.items()})
+    return [FilePair(name, first[name], *split_truths(by_name[name])) for name in paired]
 
 
 def split_truths(paths: list[Path]) -> tuple[Path, tuple[Path, ...]]:
@@ -87,21 +88,32 @@ def pair_by_name(
 ) -> list[FilePair]:
     """Pair the files of two folders that end with one of the suffixes, as `pair_files` does."""
     first, second = list_files(folder, suffixes), list_files(truths, truth_suffixes)
-    check_partners(folder, first, truths, second)
-    return [FilePair(stem, first[stem], second[stem]) for stem in sorted(first)]
+    return [FilePair(stem, first[stem], second[stem]) for stem in pair_names(folder, first, truths, second)]
 
 
-def check_partners(folder: Path, first: dict[str, Path], truths: Path, second: dict[str, Path]) -> None:
-    """Raise BadInput unless both folders have the same names."""
-    for files, partners, partner_folder in ((first, second, truths), (second, first, folder)):
-        if lone := sorted(files.keys() - partners.keys()):
-            names = ", ".join(files[stem].name for stem in lone[:MAX_NAMES_SHOWN])
-            more = f" and {len(lone) - MAX_NAMES_SHOWN} more" if len(lone) > MAX_NAMES_SHOWN else ""
-            raise BadInput(
-                f"{names}{more} have no partner in {partner_folder}.",
-                field=str(partner_folder),
-                remedy="Each image or prediction needs one truth with the same file name, apart from the suffix.",
-            )
+def pair_names(folder: Path, first: dict[str, Path], truths: Path, second: dict[str, Path]) -> list[str]:
+    """Return the names of the pairs, sorted. What has no truth is left out, and told on stderr.
+
+    Raises BadInput where nothing has a truth, or where a truth has no partner: what was not found counts.
+    """
+    without_truth, without_partner = sorted(first.keys() - second), sorted(second.keys() - first)
+    if without_partner or len(without_truth) == len(first):
+        lone, partner_folder = (without_partner, folder) if without_partner else (without_truth, truths)
+        raise BadInput(
+            f"{name_files(second if without_partner else first, lone)} have no partner in {partner_folder}.",
+            field=str(partner_folder),
+            remedy="Each truth needs one image or prediction with the same file name, apart from the suffix.",
+        )
+    if without_truth:
+        has = "has" if len(without_truth) == 1 else "have"
+        typer.echo(f"{name_files(first, without_truth)} {has} no truth in {truths}: left out.", err=True)
+    return sorted(second)
+
+
+def name_files(files: dict[str, Path], names: list[str]) -> str:
+    """Return the names of the first files, and how many more there are."""
+    more = f" and {len(names) - MAX_NAMES_SHOWN} more" if len(names) > MAX_NAMES_SHOWN else ""
+    return ", ".join(files[name].name for name in names[:MAX_NAMES_SHOWN]) + more
 
 
 def list_files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
