@@ -6,6 +6,7 @@ process that it forked: its arguments, environment, folder, output and exit stat
 `python -m segserve.cli` has.
 """
 
+import asyncio
 import gc
 import importlib
 import json
@@ -16,7 +17,7 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
@@ -43,6 +44,7 @@ MAX_REQUEST_BYTES = 1 << 20
 NUMBER = struct.Struct("!i")
 # A busy machine takes that long to import the program.
 START_TIMEOUT_S = 120.0
+WORKER_POLL_S = 0.05
 
 
 class ForkedProcess:
@@ -93,6 +95,27 @@ class ForkedProcess:
         self.send_signal(signal.SIGKILL)
 
 
+class ForkedWorker:
+    """`ForkedWorker` is the job worker that a forked service has started, with the methods of asyncio's `Process` that
+    the service calls.
+
+    standard_input: our end, which closes when this process ends.
+    """
+
+    def __init__(self, process: ForkedProcess, standard_input: int) -> None:
+        self._process, self._standard_input = process, standard_input
+        self.terminate, self.kill = process.terminate, process.kill
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.poll()
+
+    async def wait(self) -> int:
+        while (status := self._process.poll()) is None:
+            await asyncio.sleep(WORKER_POLL_S)
+        return status
+
+
 Program: TypeAlias = "ForkedProcess | subprocess.Popen[Any]"
 
 
@@ -110,11 +133,34 @@ def start_segserve(
     is_started_anew: always by a new interpreter.
     """
     if not is_started_anew and read_at_start(environment) == read_at_start(ENVIRONMENT):
-        request = {"arguments": list(arguments), "environment": environment, "folder": os.getcwd()}
-        descriptors = [output.fileno(), errors.fileno()]
-        return ForkedProcess(connect(), request, descriptors, ["segserve", *arguments])
+        return fork_program(arguments, environment, [output.fileno(), errors.fileno()])
     command = [sys.executable, "-m", "segserve.cli", *arguments]
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, env=environment)
+
+
+def fork_program(
+    arguments: Sequence[str], environment: Mapping[str, str], descriptors: Sequence[int]
+) -> ForkedProcess:
+    """Fork a program. descriptors: standard output and standard error, or standard input and these."""
+    connection = connect()
+    address = {ADDRESS_VARIABLE: os.environ[ADDRESS_VARIABLE]}
+    request = {
+        "arguments": list(arguments),
+        "environment": {**environment, **address},
+        "folder": os.getcwd(),
+    }
+    return ForkedProcess(connection, request, descriptors, ["segserve", *arguments])
+
+
+async def fork_worker(command: Sequence[str], environment: Mapping[str, str]) -> ForkedWorker:
+    """Stand for the service's own `start_worker`: each worker would import the program again."""
+    python, is_module, module, *arguments = command
+    assert (python, is_module, module) == (sys.executable, "-m", "segserve.cli")
+    theirs, ours = os.pipe()
+    try:
+        return ForkedWorker(fork_program(arguments, environment, [theirs, 1, 2]), ours)
+    finally:
+        os.close(theirs)
 
 
 def read_at_start(environment: dict[str, str]) -> dict[str, str]:
@@ -249,7 +295,7 @@ def serve(
 
 
 def receive(requests: socket.socket) -> tuple[bytes, list[int]]:
-    data, descriptors, _, _ = socket.recv_fds(requests, MAX_REQUEST_BYTES, 3)
+    data, descriptors, _, _ = socket.recv_fds(requests, MAX_REQUEST_BYTES, 4)
     return data, descriptors or [-1]
 
 
@@ -271,10 +317,13 @@ def run_and_report(become: Callable[[], None], status: int) -> None:
 
 def become_program(readers: socket.socket, request: dict[str, Any], descriptors: list[int]) -> None:
     from segserve.cli import main
+    from segserve.jobs.engine import embedded_worker
     from segserve.sandbox import sandbox
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    for descriptor, standard in zip(descriptors, (1, 2), strict=True):
+    if len(descriptors) == 3:
+        os.setsid()  # it is a worker
+    for descriptor, standard in zip(reversed(descriptors), (2, 1, 0), strict=False):
         os.dup2(descriptor, standard)
         os.close(descriptor)
     os.chdir(request["folder"])
@@ -287,4 +336,5 @@ def become_program(readers: socket.socket, request: dict[str, Any], descriptors:
         return ForkedProcess(readers, {}, [control], ["readers"])
 
     sandbox.start_fork_server = fork_reader
+    embedded_worker.start_worker = fork_worker
     main()

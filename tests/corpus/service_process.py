@@ -5,7 +5,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.serving import Server
+from tests.serving import ServerStartedAnew
 
 SAMPLE_S = 0.1
 # Embeddings that the service keeps: few, so that the memory is that of reading files.
@@ -32,7 +32,8 @@ class WatchedServer:
         self._sampler.start()
 
     def _start(self) -> None:
-        self.server = Server(self._data_dir, prepared_mb=str(PREPARED_MB))
+        # The memory of all its children is measured.
+        self.server = ServerStartedAnew(self._data_dir, prepared_mb=str(PREPARED_MB))
         self.server.wait_ready()
         self.server.client.timeout = REQUEST_TIMEOUT_S
         self.client = self.server.client

@@ -22,7 +22,7 @@ from segserve.sam2_memory.session import Sam2Session
 from tests.files import sample_files
 from tests.sam2_memory import reference
 from tests.sam2_memory.test_network_steps import write_bundle
-from tests.serving import Server
+from tests.serving import Server, ServerStartedAnew
 from tests.wire.responses import JOB_TIMEOUT_S, accepted_job_id, read_results, wait_until_ended
 
 EDGE = 128
@@ -38,7 +38,8 @@ def memory_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("memory")
     (models := folder / "models" / "m").mkdir(parents=True)
     write_bundle(models, f"hiera_{reference.TINY}")
-    server = Server(folder, job_lease_s="1", encode_threads="1")
+    # Its worker is found among its children.
+    server = ServerStartedAnew(folder, job_lease_s="1", encode_threads="1")
     server.wait_ready()
     yield server
     assert server.stop() == 0

@@ -46,12 +46,7 @@ class EmbeddedWorker:
             started = loop.time()
             status: int | str
             try:
-                self._process = await asyncio.create_subprocess_exec(
-                    *self._command,
-                    env=self._environment,
-                    stdin=asyncio.subprocess.PIPE,
-                    start_new_session=True,  # a Ctrl-C goes to the service alone, which then stops the worker
-                )
+                self._process = await start_worker(self._command, self._environment)
                 status = await self._process.wait()
             except OSError as error:
                 status = str(error)
@@ -71,6 +66,16 @@ class EmbeddedWorker:
         except TimeoutError:
             process.kill()
             await process.wait()
+
+
+async def start_worker(command: Sequence[str], environment: Mapping[str, str]) -> Process:
+    """Start a worker process. environment: all of it."""
+    return await asyncio.create_subprocess_exec(
+        *command,
+        env=environment,
+        stdin=asyncio.subprocess.PIPE,
+        start_new_session=True,  # a Ctrl-C goes to the service alone, which then stops the worker
+    )
 
 
 def segserve_command(*arguments: str) -> list[str]:
