@@ -16,11 +16,13 @@ import httpx
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from tests.certificates import Authority
 from tests.conftest import ExternalRedis
 from tests.deploy.deployment_files import ROOT
 from tests.serving import Server
 
 CONFIG = ROOT / "deploy" / "haproxy" / "haproxy.cfg"
+TLS_CONFIG = ROOT / "deploy" / "kubernetes" / "components" / "tls" / "haproxy.cfg"
 IMAGES = 6
 CLICKS = 4
 BODY = {"prompts": [{"points": [[20, 20]]}]}
@@ -36,25 +38,25 @@ def find_free_port() -> int:
         return int(free.getsockname()[1])
 
 
-def read_config() -> str:
+def read_config(path: Path = CONFIG) -> str:
     """Return the configuration, without the one word that HAProxy before 3.0 does not know."""
-    text = CONFIG.read_text()
+    text = path.read_text()
     version = subprocess.run(["haproxy", "-v"], capture_output=True, text=True, check=True).stdout
     is_old = int(version.split()[2].split(".")[0]) < 3
     return text.replace(" hash-key addr", "") if is_old else text
 
 
-def write_config(path: Path, replicas: list[Server], ports: dict[str, int]) -> None:
+def write_config(path: Path, replicas: list[Server], ports: dict[str, int], config: Path = CONFIG) -> None:
     """Write the configuration with the addresses of this test; everything else stays as it is."""
-    text = read_config()
+    text = read_config(config)
     for fixed, port in ports.items():
         text = text.replace(f"bind {fixed}", f"bind 127.0.0.1:{port}")
 
     def name_replicas(match: re.Match[str]) -> str:
         addresses = []
         for number, replica in enumerate(replicas):
-            operators = replica.find_address(r"operators at http://\S+:(\d+)")
-            own = replica.url.removeprefix("http://") if match[1] == "8000" else replica.grpc_address()
+            operators = replica.find_address(r"operators at https?://\S+:(\d+)")
+            own = replica.url.partition("//")[2] if match[1] == "8000" else replica.grpc_address()
             addresses.append(f"    server api{number} {own}{match[2]} port {operators}")
         return "\n".join(addresses)
 
@@ -176,3 +178,50 @@ def test_when_a_replica_goes_its_images_move(deployment: Deployment, nuclei: Pat
             assert time.monotonic() < deadline
             time.sleep(0.05)
     deployment.replicas.pop(0)
+
+
+def test_tls_on_both_sides(tmp_path: Path, redis: ExternalRedis) -> None:
+    """The configuration of the component tls: REST, gRPC and checks reach a replica that speaks TLS alone."""
+    authority = Authority(tmp_path / "authority")
+    folder = tmp_path / "tls"
+    folder.mkdir()
+    cert, key = authority.sign("balancer")
+    for source, name in ((cert, "tls.crt"), (key, "tls.key"), (authority.ca, "ca.crt")):
+        (folder / name).write_bytes(source.read_bytes())
+    own = authority.sign("api", "api", "127.0.0.1")
+    options = {"redis_url": redis.url, "grpc_port": "0", "operator_port": "0"}
+    replica = Server(
+        tmp_path / "data", tls=authority.context(), tls_cert=str(own[0]), tls_key=str(own[1]), **options
+    )
+    replica.wait_ready()
+    ports = {":8000": find_free_port(), ":8001": find_free_port(), "127.0.0.1:8009": find_free_port()}
+    config = tmp_path / "haproxy.cfg"
+    write_config(config, [replica], ports, TLS_CONFIG)
+    config.write_text(config.read_text().replace("/etc/haproxy/tls", str(folder)))
+    with (tmp_path / "haproxy.log").open("w") as log:
+        balancer = subprocess.Popen(["haproxy", "-db", "-f", config], stdout=log, stderr=log)
+    try:
+        url = f"https://127.0.0.1:{ports[':8000']}"
+        with httpx.Client(base_url=url, verify=authority.context(), timeout=60) as client:
+            deadline = time.monotonic() + 60
+            while True:
+                try:
+                    if client.get("/readyz").is_success:
+                        break
+                except httpx.TransportError:
+                    pass
+                assert balancer.poll() is None, (tmp_path / "haproxy.log").read_text()
+                assert time.monotonic() < deadline, (tmp_path / "haproxy.log").read_text()
+                time.sleep(0.05)
+        credentials = grpc.ssl_channel_credentials(authority.ca.read_bytes())
+        with grpc.secure_channel(f"127.0.0.1:{ports[':8001']}", credentials) as channel:
+            answer = health_pb2_grpc.HealthStub(channel).Check(
+                health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=60
+            )
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        with pytest.raises(httpx.TransportError):
+            httpx.get(f"http://127.0.0.1:{ports[':8000']}/readyz", timeout=30)
+    finally:
+        balancer.terminate()
+        balancer.wait(timeout=60)
+        replica.stop()

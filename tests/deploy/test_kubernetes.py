@@ -12,9 +12,10 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from segserve.identity.tenant_policies import TenantPolicies, TenantPolicy
 from segserve.metrics import Metrics
 from segserve.settings import COMMAND_VARIABLES, Settings, load_settings
-from segserve.wire.server import SHUTDOWN_GRACE_S
+from segserve.wire.server import MAX_LATE_DRAIN_S, SHUTDOWN_GRACE_S
 from tests.deploy.deployment_files import ROOT, load_compose
 from tests.deploy.kubernetes_manifests import (
     COMPONENT,
@@ -260,8 +261,9 @@ def test_probes_mean_what_they_are_for(name: str, component: str) -> None:
 def test_a_pod_that_goes_is_left_first_and_has_time_to_end(name: str, component: str) -> None:
     template = pod_templates(overlay(name))[component]
     drain_s = float(environment(overlay(name), component).get("SEGSERVE_DRAIN_S", 0))
+    late_s = MAX_LATE_DRAIN_S if drain_s else 0
     assert drain_s >= {"api": MIN_API_DRAIN_S, "encoder": 5, "worker": 0}[component]
-    assert template["spec"]["terminationGracePeriodSeconds"] >= drain_s + SHUTDOWN_GRACE_S + 10
+    assert template["spec"]["terminationGracePeriodSeconds"] >= drain_s + late_s + SHUTDOWN_GRACE_S + 10
     strategy = of_kind(overlay(name), "Deployment")[component]["spec"]["strategy"]["rollingUpdate"]
     surges = {"maxSurge": 1, "maxUnavailable": 0}
     takes_turns = {"maxSurge": 0, "maxUnavailable": 1}  # a second GPU is rarely free
@@ -599,3 +601,145 @@ def test_rules_of_prometheus_become_objects_of_its_operator(tmp_path: Path) -> N
         rules = yaml.safe_load((ROOT / "deploy" / "prometheus" / "rules" / f"{name}.yml").read_text())
         assert each["kind"] == "PrometheusRule"
         assert each["spec"] == rules
+
+
+# Optional components: TLS, and the tenants' file.
+
+
+@pytest.fixture(scope="module", params=["cpu", "gpu"])
+def with_tls(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Manifest, ...]:
+    """An overlay as docs/kubernetes.md writes it, with both components."""
+    kubernetes = "../segserve/deploy/kubernetes"
+    mine = {
+        "resources": [f"{kubernetes}/overlays/{request.param}"],
+        "components": [f"{kubernetes}/components/{name}" for name in ("tenants", "tls")],
+    }
+    return render_in(tmp_path_factory.mktemp("overlay"), yaml.safe_dump(mine))
+
+
+def mounted_secrets(manifests: tuple[Manifest, ...], component: str) -> dict[str, str]:
+    """Return the Secrets of a component's pods by the folder where they are mounted."""
+    template = pod_templates(manifests)[component]
+    secrets = {
+        volume["name"]: volume["secret"]["secretName"]
+        for volume in template["spec"]["volumes"]
+        if "secret" in volume
+    }
+    mounts = container(template)["volumeMounts"]
+    assert not [mount for mount in mounts if "subPath" in mount], "what is renewed would never arrive"
+    return {mount["mountPath"]: secrets[mount["name"]] for mount in mounts if mount["name"] in secrets}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_components_follow_the_schemas(with_tls: tuple[Manifest, ...], version: str) -> None:
+    for manifest in with_tls:
+        if manifest["kind"] not in EXTENSIONS:
+            kubernetes_validate.validate(manifest, version, strict=True)
+
+
+def test_with_tls_nobody_speaks_without(
+    with_tls: tuple[Manifest, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for component in SEGSERVE:
+        variables = environment(with_tls, component)
+        for name in ("SEGSERVE_REDIS_URL", "SEGSERVE_JOBS_REDIS_URL"):
+            url = variables.get(name, "rediss://")
+            assert url.startswith("rediss://")
+            assert "$(" not in url, "a password must stand before what names it"
+        with monkeypatch.context() as patched:
+            for key, value in variables.items():
+                if key.startswith("SEGSERVE_"):
+                    patched.setenv(key, value)
+            settings = load_settings()
+        folder = Path("/etc/segserve/tls")
+        assert mounted_secrets(with_tls, component)[str(folder)] == f"segserve-{component}-tls"
+        assert (settings.tls_cert, settings.tls_key) == (folder / "tls.crt", folder / "tls.key")
+        only_callers = folder / "ca.crt" if component == "encoder" else None
+        assert settings.tls_client_ca == only_callers
+        if component != "encoder":
+            shown = (settings.encoder_tls_ca, settings.encoder_tls_cert, settings.encoder_tls_key)
+            assert shown == tuple(folder / name for name in ("ca.crt", "tls.crt", "tls.key"))
+        only = container(pod_templates(with_tls)[component])
+        for kind in ("startup", "readiness", "liveness"):
+            assert only[f"{kind}Probe"]["httpGet"]["scheme"] == "HTTPS"
+    for monitor in of_kind(with_tls, "PodMonitor").values():
+        (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+        component = monitor["spec"]["selector"]["matchLabels"][COMPONENT]
+        assert endpoint["scheme"] == "https"
+        assert endpoint["tlsConfig"]["serverName"] == component
+    for service in ("segserve", "api", "encoder"):
+        ports = of_kind(with_tls, "Service")[service]["spec"]["ports"]
+        assert {port["appProtocol"] for port in ports} == {"https"}
+
+
+@pytest.mark.parametrize("kind", ["cache", "jobs"])
+def test_redis_has_users_and_asks_for_certificates(with_tls: tuple[Manifest, ...], kind: str) -> None:
+    component = f"redis-{kind}"
+    only = container(pod_templates(with_tls)[component])
+    arguments = only["args"]
+    options = dict(zip(arguments[1::2], arguments[2::2], strict=True))
+    assert (options["--port"], options["--tls-port"]) == ("0", "6379")
+    assert options["--tls-auth-clients"] == "yes"
+    assert options["--aclfile"] == f"/users/{kind}.acl"
+    assert "--requirepass" not in options
+    plain = container(pod_templates(overlay("cpu"))[component])["args"]
+    kept = dict(zip(plain[1::2], plain[2::2], strict=True))
+    kept.pop("--requirepass")
+    assert kept.items() <= options.items(), "what it keeps is as without TLS"
+    assert mounted_secrets(with_tls, component) == {
+        "/tls": f"segserve-{component}-tls",
+        "/users": "segserve-redis-users",
+    }
+    for probe in ("startup", "readiness", "liveness"):
+        command = only[f"{probe}Probe"]["exec"]["command"]
+        assert command[command.index("--user") + 1] == f"segserve-{kind}"
+        assert command[-1] == "ping"
+
+
+def test_the_balancers_configuration_differs_by_tls_alone(with_tls: tuple[Manifest, ...]) -> None:
+    plain = (ROOT / "deploy" / "haproxy" / "haproxy.cfg").read_text()
+    with_words = (ROOT / "deploy" / "kubernetes" / "components" / "tls" / "haproxy.cfg").read_text()
+    without = re.sub(r"^# As deploy/haproxy.*\n#\n", "", with_words)
+    without = re.sub(r"^    ssl-.*\n", "", without, flags=re.MULTILINE)
+    without = without.replace(
+        " ssl verify required ca-file /etc/haproxy/tls/ca.crt verifyhost api check-ssl", ""
+    )
+    without = without.replace(" alpn h2 check-alpn http/1.1", " proto h2 check-proto h1")
+    without = without.replace(" ssl crt /etc/haproxy/tls/tls.crt alpn h2", " proto h2")
+    without = without.replace(" ssl crt /etc/haproxy/tls/tls.crt alpn http/1.1", "").replace(
+        " alpn http/1.1", ""
+    )
+    assert without == plain
+    config = next(c for n, c in of_kind(with_tls, "ConfigMap").items() if n.startswith("balancer-"))
+    assert config["data"]["haproxy.cfg"] == with_words
+    assert mounted_secrets(with_tls, "balancer") == {"/etc/haproxy/tls": "segserve-balancer-tls"}
+
+
+def test_connections_and_rights_stay_as_they_were(with_tls: tuple[Manifest, ...]) -> None:
+    needed = needed_arrows(with_tls)
+    assert ("api", "redis-cache", 6379) in needed
+    assert allowed_arrows(with_tls, "ingress") == allowed_arrows(with_tls, "egress") == needed
+    for template in pod_templates(with_tls).values():
+        assert container(template)["securityContext"]["readOnlyRootFilesystem"] is True
+        assert template["spec"]["securityContext"]["fsGroup"] > 0, "who reads the Secrets"
+
+
+def test_tenants_have_a_file_that_may_change(with_tls: tuple[Manifest, ...], tmp_path: Path) -> None:
+    config = of_kind(with_tls, "ConfigMap")["segserve-tenants"]
+    (tmp_path / "tenants.yaml").write_text(config["data"]["tenants.yaml"])
+    assert TenantPolicies(TenantPolicy(), tmp_path / "tenants.yaml").get("any").max_jobs == 20
+    for component in SEGSERVE:
+        variables = environment(with_tls, component)
+        mounts = container(pod_templates(with_tls)[component])["volumeMounts"]
+        has_file = "/etc/segserve/tenants" in [mount["mountPath"] for mount in mounts]
+        assert has_file == ("SEGSERVE_TENANTS_FILE" in variables) == (component != "encoder")
+
+
+def test_the_secrets_of_the_page_are_those_that_are_mounted(with_tls: tuple[Manifest, ...]) -> None:
+    page = (ROOT / "docs" / "kubernetes.md").read_text()
+    components = (*SEGSERVE, "balancer", "redis-cache", "redis-jobs")
+    for component in components:
+        for secret in mounted_secrets(with_tls, component).values():
+            assert secret in page, secret
