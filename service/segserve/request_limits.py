@@ -1,5 +1,6 @@
 """How many requests are answered at the same time: for each kind of request, in all and for one client."""
 
+import time
 from enum import StrEnum
 from functools import partial
 from math import ceil
@@ -23,6 +24,8 @@ class RequestLimits:
 
     One client holds at most the setting `max_client_share` of each kind. The value of a kind is its reason in the
     metric of rejections; with "client_" before it, the client had all of its share.
+
+    last_request_at: when the latest request began, as `time.monotonic()`.
     """
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
@@ -45,6 +48,7 @@ class RequestLimits:
             for kind, (count, running) in max_slots.items()
         }
 
+        self.last_request_at = 0.0
         # A body of JSON is held until it is complete and checked. Slots are MB.
         body_mb = max(settings.body_memory_mb, settings.max_request_mb)
         self.body_memory_mb = ConcurrencyLimit(
@@ -56,6 +60,10 @@ class RequestLimits:
             on_refused=partial(metrics.requests.count_rejection, "body_memory"),
             on_client_refused=partial(metrics.requests.count_rejection, "client_body_memory"),
         )
+
+    def note_request(self) -> None:
+        """Note that a request begins; checks of the health are none."""
+        self.last_request_at = time.monotonic()
 
     def __getitem__(self, kind: RequestKind) -> ConcurrencyLimit:
         return self._limits[kind]

@@ -22,7 +22,7 @@ from segserve.commands.serve import check_exposure
 from segserve.settings import load_settings
 from segserve.store.private_redis import is_redis_answering
 from segserve.store.redis_servers import find_redis_binaries
-from segserve.wire.server import SHUTDOWN_GRACE_S
+from segserve.wire.server import MAX_LATE_DRAIN_S, SHUTDOWN_GRACE_S
 from tests.commands.run_command import run_segserve
 from tests.conftest import ExternalRedis
 from tests.deploy.deployment_files import COMPOSE, PROMETHEUS, ROOT, instructions, load_compose
@@ -124,7 +124,10 @@ def test_the_balancer_alone_is_published_and_reaches_the_api_alone() -> None:
 def test_what_is_stopped_is_left_first_and_has_time_to_end(name: str) -> None:
     drain_s = float(SERVICES[name]["environment"]["SEGSERVE_DRAIN_S"])
     assert drain_s >= (6 if name == "api" else 1), "twice the time in which balancer or client notice"
-    assert float(SERVICES[name]["stop_grace_period"].removesuffix("s")) > drain_s + SHUTDOWN_GRACE_S + 10
+    assert (
+        float(SERVICES[name]["stop_grace_period"].removesuffix("s"))
+        > drain_s + MAX_LATE_DRAIN_S + SHUTDOWN_GRACE_S + 10
+    )
 
 
 def test_api_encoders_and_workers_share_images_and_models() -> None:

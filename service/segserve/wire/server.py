@@ -31,6 +31,10 @@ from segserve.wire.tls_files import open_server_files
 
 # After SIGTERM, and the drain if one is set, running requests get this long.
 SHUTDOWN_GRACE_S = 20
+# Where requests still come when the drain is over, a balancer has not noticed yet, as on a machine that is very busy.
+# It gets at most so much longer; the stop then begins after so many ticks of 0.1 s without a request.
+MAX_LATE_DRAIN_S = 10
+QUIET_TICKS = 10
 # Proxies keep idle connections for 60 s. Ours must not close first.
 KEEP_ALIVE_S = 75
 # Python's default is 5 ms. With 1 ms, threads that decode let the event loop, which all requests wait for, run sooner.
@@ -98,6 +102,7 @@ class Server(uvicorn.Server):
         self._on_started = on_started
         self._running: list[AsyncExitStack] = []  # servers on other ports
         self._drained_at: float | None = None  # as `time.monotonic()`, once the process was told to stop
+        self._quiet_ticks, self._last_request_at = 0, 0.0
         settings = service.settings
         self._tls_files = files = open_server_files(settings)
         # Probes and Prometheus have no certificate.
@@ -182,7 +187,7 @@ class Server(uvicorn.Server):
         return must_stop and self._has_drained()
 
     def _has_drained(self) -> bool:
-        """Begin to drain, and return whether that is over: load balancers have had time to leave."""
+        """Begin to drain, and return whether that is over: load balancers have had time to leave, and have left."""
         if self._drained_at is None:
             drain_s = self.service.role_options.drain_s
             self._drained_at = time.monotonic() + drain_s
@@ -191,16 +196,32 @@ class Server(uvicorn.Server):
                     f"draining: requests are answered for {drain_s:g} s more; a second Ctrl-C does not wait"
                 )
                 self.service.is_draining = True
-                # Clients that keep their connections connect again, to others.
-                self.config.encoded_headers.append(CLOSE_CONNECTION)
-                self.server_state.default_headers = [*self.server_state.default_headers, CLOSE_CONNECTION]
-        return self.force_exit or time.monotonic() >= self._drained_at
+                self._close_after_answers()
+        late_s = time.monotonic() - self._drained_at
+        return self.force_exit or (late_s >= 0 and (self._is_quiet() or late_s >= MAX_LATE_DRAIN_S))
+
+    def _is_quiet(self) -> bool:
+        """Return whether no request came for some ticks. Ticks are counted and not seconds: in each the event loop has
+        looked for what came meanwhile, also where it is slow."""
+        if not self.service.is_draining:
+            return True
+        last = self.service.request_limits.last_request_at
+        self._quiet_ticks = self._quiet_ticks + 1 if last == self._last_request_at else 0
+        self._last_request_at = last
+        return self._quiet_ticks >= QUIET_TICKS
+
+    def _close_after_answers(self) -> None:
+        """Let answers end their connections: clients that keep theirs connect again, to others."""
+        if CLOSE_CONNECTION not in self.server_state.default_headers:
+            self.config.encoded_headers.append(CLOSE_CONNECTION)
+            self.server_state.default_headers = [*self.server_state.default_headers, CLOSE_CONNECTION]
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         log.info(
             f"stopping: running requests have {SHUTDOWN_GRACE_S} s to end; a second Ctrl-C does not wait"
         )
         self.service.closing.set()
+        self._close_after_answers()
         # All ports at once, so that together they take no longer than one.
         await asyncio.gather(super().shutdown(sockets), *(server.aclose() for server in self._running))
         if not self.force_exit:

@@ -103,6 +103,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 raise aborted.with_traceback(None) from None
 
         async def answer_call(parts: AsyncIterator[bytes], context: Context) -> None:
+            if is_logged:
+                self._limits.note_request()
             async with self._observe(context, details.method, is_logged=is_logged) as call:
                 forwarded_for = read_metadata(context, "x-forwarded-for")
                 address = client_of_call(context.peer(), forwarded_for, self._proxies)

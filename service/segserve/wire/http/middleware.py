@@ -226,6 +226,7 @@ class InFlightLimit:
         if kind is None:
             await self._app(scope, receive, send)
             return
+        self._limits.note_request()
         if scope.get("state", {}).get(SURPLUS):
             await self._refuse_connection(scope, receive, send)
             return

@@ -39,6 +39,9 @@ from segserve.wire.http.tls_gate import ServerContext, TlsGate
 SURPLUS = "surplus"  # key in the state of a request's scope
 # After a refusal, data that still comes is discarded for this long. A reset could overtake the answer.
 LINGER_S = 2.0
+# At the end of the server a connection is looked at so often before it counts as idle, and is closed.
+SHUTDOWN_LOOKS = 2
+SHUTDOWN_LOOK_S = 0.05
 HEADERS_END = b"\r\n\r\n"
 
 
@@ -112,6 +115,26 @@ class LimitedProtocol(HttpToolsProtocol):
         self._limits.remove(self)
         self._stop_header_timer()
         self._stop_reader_timer()
+
+    def shutdown(self) -> None:
+        """Close the connection when the server stops, once what was received is answered.
+
+        uvicorn closes every connection whose latest request is answered: the next one, which may have arrived already
+        and wait for its turn, or lie in the kernel where the event loop is slow, would be lost without an answer.
+        """
+        self._close_when_idle(SHUTDOWN_LOOKS)
+
+    def _close_when_idle(self, looks: int) -> None:
+        """Close, unless something is being received or answered: then that closes it. looks: how often to look first.
+        Between two looks the event loop reads what has arrived."""
+        if self.transport.is_closing():
+            return
+        if self._is_answering():
+            self.cycle.keep_alive = False
+        elif looks or not self._has_turn:
+            self.loop.call_later(SHUTDOWN_LOOK_S, self._close_when_idle, max(0, looks - 1))
+        elif not self._unparsed and self._in_headers and self._header_bytes_left == MAX_HEADER_BYTES:
+            self.transport.close()
 
     def shed(self) -> None:
         """Close at once, without an answer: another connection needs the place."""
