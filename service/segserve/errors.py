@@ -373,6 +373,10 @@ class MissingDependency(SegserveError):
     """An optional package is not installed.
 
     package: its name. extra: the extra of segserve that brings it. purpose: what needs it, begins the message.
+
+    alternative: what to ask a service for in its place, as a sentence; empty where there is nothing.
+
+    The message is for whoever runs segserve. Those who call its service read `for_clients`.
     """
 
     code = "missing_dependency"
@@ -380,6 +384,15 @@ class MissingDependency(SegserveError):
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(
             f"{purpose} needs {package}.", remedy=f"Install the extra {extra}: {describe_install(extra)}"
+        )
+        self.package, self.extra, self.purpose = package, extra, purpose
+        self.alternative = ""
+
+    def for_clients(self) -> SegserveError:
+        """Return the error for a client of the service, who can install nothing there, with `alternative`."""
+        return SegserveError(
+            f"{self.purpose} needs {self.package}, which the service lacks.",
+            remedy=f"Its operator installs the extra {self.extra}. {self.alternative}".strip(),
         )
 
 

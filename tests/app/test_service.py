@@ -22,6 +22,7 @@ def test_a_device_that_is_not_there_is_refused_clearly(tmp_path: Path, nuclei: P
     assert refused.status_code == 501
     assert refused.json()["type"] == "urn:segserve:problem:missing_dependency"
     assert "SEGSERVE_DEVICE=cuda needs a CUDA device" in refused.json()["detail"]
+    assert "pip" not in refused.json()["remedy"], "a client cannot install anything there"
     ready = server.client.get("/readyz")
     assert ready.status_code == 503
     assert "CUDA device" in ready.json()["checks"]["models"]

@@ -78,14 +78,16 @@ def test_truncated_images_are_refused(server: Server, kind: str) -> None:
 def test_an_image_over_the_size_limit_is_refused(tmp_path: Path) -> None:
     small = Server(tmp_path, max_image_mb="1")
     try:
-        assert_refused(upload(small, bytes(3_000_000)), 413, "too_large")
+        problem = assert_refused(upload(small, bytes(3_000_000)), 413, "too_large", "file")
+        assert problem["detail"] == "The picture is over 1 MB."
+        assert "SEGSERVE_MAX_IMAGE_MB" in problem["remedy"]
 
         def chunks() -> Iterator[bytes]:  # without Content-Length: counted while they come
             for _ in range(40):
                 yield bytes(100_000)
 
         streamed = small.client.post("/v1/images", content=chunks(), headers={"content-type": "image/png"})
-        assert_refused(streamed, 413, "too_large")
+        assert assert_refused(streamed, 413, "too_large", "file") == problem
     finally:
         small.stop()
 

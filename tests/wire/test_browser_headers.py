@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from tests.serving import Server
+from tests.wire.responses import assert_refused
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,8 @@ def test_pages_of_allowed_origins_may_call_the_api(public: Server) -> None:
     exposed = answer.headers["access-control-expose-headers"].split(", ")
     rates = {"RateLimit", "RateLimit-Policy"}
     own = {"Segserve-Areas", "Segserve-Hints", "Segserve-Scale", "Segserve-Tiled"}
-    assert set(exposed) == {"ETag", "Server-Timing", "X-Request-ID", "Retry-After", *rates, *own}
+    others = {"WWW-Authenticate", "Content-Disposition"}
+    assert set(exposed) == {"ETag", "Server-Timing", "X-Request-ID", "Retry-After", *rates, *own, *others}
     preflight = {
         **origin,
         "access-control-request-method": "POST",
@@ -88,6 +90,24 @@ def test_pages_of_other_origins_may_not_call_the_api(public: Server) -> None:
     assert "access-control-allow-origin" not in public.client.get("/v1/models", headers=other).headers
     preflight = {**other, "access-control-request-method": "POST"}
     assert public.client.options("/v1/segment", headers=preflight).status_code == 400
+    refusals = [line for line in public.log.read_text().splitlines() if "origin_not_allowed" in line]
+    assert len(refusals) == 2, "neither the page nor its developer is told why"
+    assert all("example.com" in line and "SEGSERVE_CORS_ORIGINS" in line for line in refusals)
+
+
+def test_a_refused_preflight_names_the_header(public: Server) -> None:
+    preflight = {
+        "origin": "https://labels.example.org",
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "content-type, traceparent, tracestate, baggage",
+    }
+    assert public.client.options("/v1/segment", headers=preflight).status_code == 200
+    preflight["access-control-request-headers"] += ",x-own"
+    problem = assert_refused(
+        public.client.options("/v1/segment", headers=preflight), 400, "preflight_refused", "x-own"
+    )
+    assert "'x-own'" in problem["detail"]
+    assert "x-own" in public.log.read_text()
 
 
 def test_operators_are_warned_of_an_open_address_without_keys(public: Server, server: Server) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import sys
 import zipfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -319,6 +320,26 @@ def test_formats_made_of_masks_do_not_need_the_file(tmp_path: Path) -> None:
                 assert "deleted" in answer.json()["detail"]
             for job_format in ("png", "coco", "ndjson"):
                 assert await results(job_format)
+
+    asyncio.run(scenario())
+
+
+def test_a_format_that_the_service_lacks_an_extra_for_is_the_operators(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "stack.tif"
+    tifffile.imwrite(path, np.stack([sample_files.draw_frame(0)] * 2), photometric="rgb")
+    monkeypatch.setitem(sys.modules, "SimpleITK", None)
+
+    async def scenario() -> None:
+        chunk = [make_line(at, {1: draw_mask(1, at)}, index_key="slice") for at in range(2)]
+        async with job(tmp_path, JobKind.VOLUME, path, [chunk]) as results:
+            answer = await results.answer("nrrd")
+            problem = answer.json()
+            assert (answer.status_code, problem["type"]) == (501, "urn:segserve:problem:missing_dependency")
+            assert problem["detail"] == "Making a label volume needs SimpleITK, which the service lacks."
+            assert problem["remedy"].startswith("Its operator installs the extra volumes. These formats need")
+            assert await results("png")
 
     asyncio.run(scenario())
 

@@ -1,13 +1,15 @@
 """Jobs over REST, by the worker that the service starts for itself."""
 
+import asyncio
 import io
 import json
 import signal
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import httpx
 import numpy as np
@@ -16,6 +18,10 @@ import tifffile
 from PIL import Image
 from pycocotools import mask
 
+from segserve.app import Service
+from segserve.jobs.engine.job import Job, JobEvent, JobKind, JobState
+from segserve.types import Priority
+from segserve.wire.rest.jobs import stream_events
 from tests.serving import Server
 from tests.wire.responses import JOB_TIMEOUT_S, accepted_job_id, read_results, wait_until_ended
 
@@ -283,3 +289,24 @@ def test_a_shutdown_does_not_wait_for_followers(tmp_path: Path, noise: bytes) ->
         assert not [line for line in lines if line.startswith("event: end")], "it ends without an end"
     assert server.stop() == 0
     assert time.monotonic() - begun < 15, "less than the grace time of running requests"
+
+
+def test_a_stream_of_events_ends_when_the_service_stops_though_events_go_on() -> None:
+    job = Job("t", "j", JobKind.BATCH, Priority.BATCH, "starter", JobState.RUNNING, 0.0)
+    event = JobEvent("1-0", job, 0)
+    service = SimpleNamespace(closing=asyncio.Event())
+
+    async def endless() -> AsyncIterator[JobEvent | None]:
+        while True:
+            yield event
+
+    async def count_parts() -> int:
+        count = 0
+        async for _ in stream_events(cast(Service, service), event, endless()):
+            count += 1
+            if count == 3:
+                service.closing.set()
+            assert count < 10
+        return count
+
+    assert asyncio.run(count_parts()) == 3

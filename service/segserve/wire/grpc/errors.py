@@ -50,10 +50,11 @@ def status_code(error: SegserveError) -> StatusCode:
 def error_to_status(error: SegserveError) -> status_pb2.Status:
     """The google.rpc.Status of an error: ErrorInfo with the stable reason and the remedy, BadRequest with the fields at
     fault, RetryInfo with the time to wait."""
-    status = status_pb2.Status(code=code_pb2.Code.Value(status_code(error).name), message=str(error))
+    shown = error.for_clients() if isinstance(error, MissingDependency) else error
+    status = status_pb2.Status(code=code_pb2.Code.Value(status_code(error).name), message=str(shown))
     info = error_details_pb2.ErrorInfo(reason=error.code.upper(), domain=DOMAIN)
-    if error.remedy:
-        info.metadata["remedy"] = error.remedy
+    if shown.remedy:
+        info.metadata["remedy"] = shown.remedy
     status.details.add().Pack(info)
     if error.field is not None:
         single = [{"field": error.field, "message": error.message}]

@@ -51,7 +51,7 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
         async for event in self._service.jobs.queue.follow(current_tenant(), request.job_id, after):
             if event is not None:
                 yield jobs_pb2.WatchJobResponse(event=event.id, job=job_to_message(event.job))
-            elif self._service.closing.is_set():
+            if self._service.closing.is_set():  # also where events come without a pause
                 return
 
     async def ReadResults(

@@ -1,5 +1,6 @@
 """ASGI middleware that limits request bodies: their pace (slow clients) and their size."""
 
+from collections.abc import Mapping
 from http import HTTPStatus
 
 from starlette.responses import Response
@@ -10,6 +11,7 @@ from segserve.current_client import current_client
 from segserve.errors import TooLarge, TooSlow
 from segserve.types import MB
 from segserve.wire.body_pace import BodyPace
+from segserve.wire.http.limits import UploadLimit
 from segserve.wire.http.media_type import JSON, ConflictingTypes, read_media_type
 from segserve.wire.http.problems import error_to_response, problem_response
 
@@ -54,14 +56,16 @@ class BodyPaceLimit:
 class BodySizeLimit:
     """Refuses a body over a limit: at once by its Content-Length, otherwise while it comes in.
 
-    limits: bytes by prefix of the path; the first that fits holds.
+    limits: by prefix of the path; the first that fits holds.
     default: bytes for all other paths, and for JSON on every path, since JSON is held in memory.
     memory: MB of such bodies that are held at the same time.
 
     Two types for one body are refused: the limit could follow one of them, and the reader the other.
     """
 
-    def __init__(self, app: ASGIApp, limits: dict[str, int], default: int, memory: ConcurrencyLimit) -> None:
+    def __init__(
+        self, app: ASGIApp, limits: Mapping[str, UploadLimit], default: int, memory: ConcurrencyLimit
+    ) -> None:
         self._app, self._limits, self._default, self._memory = app, limits, default, memory
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -74,14 +78,16 @@ class BodySizeLimit:
             await conflicting_types_response()(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        limit = self._default
+        upload = None
         if media_type != JSON:
-            limit = next((n for p, n in self._limits.items() if scope["path"].startswith(p)), limit)
+            upload = next((n for p, n in self._limits.items() if scope["path"].startswith(p)), None)
+        limit = self._default if upload is None else upload.max_bytes
+        refusal = body_too_large(limit) if upload is None else upload.refusal()
         content_length = headers.get(b"content-length", b"0")
         if content_length.isdigit() and int(content_length) > limit:
-            await error_to_response(body_too_large(limit))(scope, receive, send)
+            await error_to_response(refusal)(scope, receive, send)
             return
-        is_in_memory = limit == self._default
+        is_in_memory = upload is None
         received_bytes, held_mb, client = 0, 0, current_client.get()
 
         async def receive_and_count() -> Message:
@@ -89,7 +95,7 @@ class BodySizeLimit:
             message = await receive()
             received_bytes += len(message.get("body", b""))
             if received_bytes > limit:
-                raise body_too_large(limit)
+                raise refusal
             if is_in_memory and (more_mb := received_bytes // MB - held_mb) > 0:
                 self._memory.acquire(more_mb, client)
                 held_mb += more_mb

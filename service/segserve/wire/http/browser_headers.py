@@ -4,12 +4,20 @@ import re
 from base64 import b64encode
 from collections.abc import Sequence
 from hashlib import sha256
+from http import HTTPStatus
 from typing import Any
 
+import structlog
+from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from segserve.wire.http.host_and_origin import AllowedOrigins, header_values
+from segserve.errors import MAX_FIELD_CHARACTERS, quote, shorten
+from segserve.wire.http.host_and_origin import AllowedOrigins, header_values, refuse_origin
+from segserve.wire.http.problems import problem_response
 
+PREFLIGHT_REFUSED = "preflight_refused"
 DENY_ALL = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 # The page: files of this service only, nothing inline. Decoding in the browser needs WebAssembly; pictures and videos
 # may be made from what was downloaded.
@@ -17,6 +25,8 @@ PAGE_POLICY = (
     f"{DENY_ALL}; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; img-src 'self' blob: data:;"
     " media-src 'self' blob:; connect-src 'self'; worker-src 'self'"
 )
+
+log = structlog.get_logger(__name__)
 
 
 def inline_hashes(tag: str, html: str) -> str:
@@ -35,7 +45,7 @@ def docs_policy(html: str) -> str:
 
 
 def cors_options(origins: Sequence[str]) -> dict[str, Any]:
-    """Options of starlette's CORSMiddleware. Credentials are not allowed: there are no cookies and no logins."""
+    """Options of `Preflights`. Credentials are not allowed: there are no cookies and no logins."""
     return {
         "allow_origins": list(origins),
         "allow_methods": ["GET", "HEAD", "POST", "DELETE"],
@@ -46,6 +56,10 @@ def cors_options(origins: Sequence[str]) -> dict[str, Any]:
             "X-Request-ID",
             "Idempotency-Key",
             "Last-Event-ID",
+            # Of OpenTelemetry in a page, which adds them to every request. The service does not read them.
+            "traceparent",
+            "tracestate",
+            "baggage",
         ],
         "expose_headers": [
             "Server-Timing",
@@ -58,8 +72,45 @@ def cors_options(origins: Sequence[str]) -> dict[str, Any]:
             "Segserve-Scale",
             "Segserve-Tiled",
             "ETag",
+            "WWW-Authenticate",
+            "Content-Disposition",
         ],
     }
+
+
+class Preflights(CORSMiddleware):
+    """CORSMiddleware whose refusals of preflights are logged, and say what is refused and what to do. No page can read
+    them: a browser shows only that the request failed, and lists them among the requests of the page."""
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        answer = super().preflight_response(request_headers)
+        if answer.status_code < HTTPStatus.BAD_REQUEST:
+            return answer
+        origin = request_headers["origin"]
+        if self.is_allowed_origin(origin):
+            refusal = self._refuse_request(origin, request_headers)
+        else:
+            refusal = refuse_origin(origin, HTTPStatus.BAD_REQUEST)
+        cors = {name: value for name, value in answer.headers.items() if not name.startswith("content-")}
+        refusal.headers.update(cors)
+        return refusal
+
+    def _refuse_request(self, origin: str, request_headers: Headers) -> Response:
+        """Refuse the method or a header of an origin that is allowed."""
+        names = [
+            name.strip().lower()
+            for name in request_headers.get("access-control-request-headers", "").split(",")
+        ]
+        unknown = [name for name in names if name and name not in self.allow_headers]
+        what = f"the header {quote(unknown[0])}" if unknown else "this method"
+        log.info("refused", code=PREFLIGHT_REFUSED, origin=quote(origin), reason=what)
+        return problem_response(
+            HTTPStatus.BAD_REQUEST,
+            PREFLIGHT_REFUSED,
+            f"Pages of other origins may not send {what}.",
+            field=shorten(unknown[0], MAX_FIELD_CHARACTERS) if unknown else None,
+            remedy=f"Leave it out. Allowed are: {', '.join(self.allow_headers if unknown else self.allow_methods)}.",
+        )
 
 
 # A script that is started as a worker has the policy of its own answer, not the page's. The one that decodes clicks

@@ -15,6 +15,7 @@ from http import HTTPStatus
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+import structlog
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -25,11 +26,14 @@ from segserve.wire.http.problems import problem_response
 
 # They hold no user data and change nothing. Health checks and Prometheus call them by names that nobody lists.
 OPERATOR_PATHS = {"/livez", "/readyz", "/metrics"}
+ORIGIN_NOT_ALLOWED = "origin_not_allowed"
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 # Values of Sec-Fetch-Site: the page is of this origin, or the user typed the address.
 OWN_SITES = {"same-origin", "none"}
 # host, host:port, [IPv6] or [IPv6]:port. Group 1 is the host.
 HOST_HEADER = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
+
+log = structlog.get_logger(__name__)
 
 
 def header_values(scope: Scope, name: bytes) -> list[str]:
@@ -164,24 +168,38 @@ class OriginCheck:
         await (refusal or self._app)(scope, receive, send)
 
     def _check(self, scope: Scope) -> Response | None:
-        if scope["method"] in SAFE_METHODS:
-            return None
         origins = header_values(scope, b"origin")
         sites = header_values(scope, b"sec-fetch-site")
         if origins and all(origin in self._allowed for origin in origins):
             return None
         own_hosts = [value.lower() for value in header_values(scope, b"host")]
-        if all(origin_host(o) in own_hosts for o in origins) and OWN_SITES.issuperset(sites):
+        is_own = all(origin_host(o) in own_hosts for o in origins)
+        if scope["method"] in SAFE_METHODS:
+            if not is_own:  # it is answered, and the browser keeps the answer from the page
+                log_refused_origin(origins[0])
+            return None
+        if is_own and OWN_SITES.issuperset(sites):
             return None
         self._metrics.requests.count_rejection("origin")
-        return problem_response(
-            HTTPStatus.FORBIDDEN,
-            "origin_not_allowed",
-            "Pages of other origins may not do this.",
-            field="origin",
-            remedy="Ask the operator to add the page's origin to SEGSERVE_CORS_ORIGINS. If it is the service's own page"
-            " behind a proxy, let the proxy pass the header Host.",
-        )
+        return refuse_origin(origins[0] if origins else "", HTTPStatus.FORBIDDEN)
+
+
+def log_refused_origin(origin: str) -> None:
+    """Log that a page of this origin cannot use the service: neither the page nor its developer is told why."""
+    reason = "SEGSERVE_CORS_ORIGINS does not name the origin"
+    log.info("refused", code=ORIGIN_NOT_ALLOWED, origin=quote(origin), reason=reason)
+
+
+def refuse_origin(origin: str, status: HTTPStatus) -> Response:
+    log_refused_origin(origin)
+    return problem_response(
+        status,
+        ORIGIN_NOT_ALLOWED,
+        "Pages of other origins may not do this.",
+        field="origin",
+        remedy="Ask the operator to add the page's origin to SEGSERVE_CORS_ORIGINS. If it is the service's own page"
+        " behind a proxy, let the proxy pass the header Host.",
+    )
 
 
 def origin_host(origin: str) -> str | None:

@@ -1,7 +1,9 @@
 """Limits on the size and the pace of requests and answers. Those that operators may change are in `settings`."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
+from segserve.errors import TooLarge
 from segserve.settings import Settings
 from segserve.types import MB
 
@@ -41,14 +43,36 @@ MAX_EVENT_LOOP_MASKS = 3
 SPOOL_BYTES = 1 << 20
 
 
-def upload_limits(settings: Settings, file_prefixes: Iterable[str] = ()) -> dict[str, int]:
-    """Most bytes of an uploaded body, by the prefix of the path.
+@dataclass(frozen=True)
+class UploadLimit:
+    """Size of an uploaded body. what: it is, for people. field: that the refusal names. setting: of max_mb."""
+
+    what: str
+    field: str
+    max_mb: int
+    setting: str
+
+    @property
+    def max_bytes(self) -> int:
+        """Of the body, which may be a form around the file."""
+        return self.max_mb * MB + MULTIPART_OVERHEAD_BYTES
+
+    def refusal(self) -> TooLarge:
+        return TooLarge(
+            f"The {self.what} is over {self.max_mb} MB.",
+            field=self.field,
+            remedy=f"Make it smaller, or ask the operator to raise {self.setting}.",
+        )
+
+
+def upload_limits(settings: Settings, file_prefixes: Iterable[str] = ()) -> dict[str, UploadLimit]:
+    """The limits of uploaded bodies, by the prefix of the path.
 
     file_prefixes: of other paths whose bodies are files.
     """
-    file_bytes = settings.max_file_mb * MB + MULTIPART_OVERHEAD_BYTES
+    max_file_mb, file_setting = settings.max_file_mb, "SEGSERVE_MAX_FILE_MB"
     return {
-        "/v1/images": settings.max_image_mb * MB + MULTIPART_OVERHEAD_BYTES,
-        "/v1/files": file_bytes,
-        **dict.fromkeys(file_prefixes, file_bytes),
+        "/v1/images": UploadLimit("picture", "file", settings.max_image_mb, "SEGSERVE_MAX_IMAGE_MB"),
+        "/v1/files": UploadLimit("file", "file", max_file_mb, file_setting),
+        **dict.fromkeys(file_prefixes, UploadLimit("body", "body", max_file_mb, file_setting)),
     }

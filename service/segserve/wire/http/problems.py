@@ -135,11 +135,12 @@ class InvalidRequest(BadInput):
 def error_to_response(error: SegserveError) -> Response:
     """The problem document of an error; its status follows from the error's class."""
     status = next((status for kind, status in STATUSES if isinstance(error, kind)), LAST_RESORT)
+    shown = error.for_clients() if isinstance(error, MissingDependency) else error
     response = problem_response(
         status,
         error.code,
-        error.message,
-        remedy=error.remedy,
+        shown.message,
+        remedy=shown.remedy,
         field=error.field,
         errors=error.faults if isinstance(error, InvalidRequest) else None,
         retry_after_s=error.retry_after_s if isinstance(error, Unavailable) else None,

@@ -29,7 +29,7 @@ async def run_job(service: Service, body: JobIn) -> Job:
             async for change in changes:
                 if change is not None:
                     job = change.job
-                elif service.closing.is_set():
+                if service.closing.is_set():  # also where changes come without a pause
                     break
     finally:
         if not job.state.has_ended:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from fastapi import FastAPI
-from fastapi.middleware.cors import CORSMiddleware
 
 from segserve import __version__
 from segserve.app import EncodingService, Service
@@ -140,5 +139,5 @@ def add_middleware(api: FastAPI, service: Service, frontends: Sequence[Frontend]
     api.add_middleware(FrontendErrors, frontends=frontends)
     api.add_middleware(HeadAsGet)
     if settings.cors_origins:
-        api.add_middleware(CORSMiddleware, **browser_headers.cors_options(settings.cors_origins))
+        api.add_middleware(browser_headers.Preflights, **browser_headers.cors_options(settings.cors_origins))
     api.add_middleware(browser_headers.SecurityHeaders, origins=settings.cors_origins)

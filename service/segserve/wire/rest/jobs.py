@@ -73,11 +73,11 @@ async def stream_events(
             if event is not None:
                 yield event_to_sse(event)
                 sent_at = time.monotonic()
-            elif service.closing.is_set():
-                return
             elif time.monotonic() - sent_at > HEARTBEAT_S:
                 yield b": still here\n\n"
                 sent_at = time.monotonic()
+            if service.closing.is_set():  # also where events come without a pause
+                return
     except SegserveError:
         return
 

@@ -4,10 +4,11 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
 from segserve.app import Service
+from segserve.errors import MissingDependency
 from segserve.jobs.engine.job import Job, JobKind
 from segserve.wire.results import batch, frames
 from segserve.wire.results.ctc_tracks import write_ctc
-from segserve.wire.results.job_formats import JobFormat, check_job_format
+from segserve.wire.results.job_formats import COMMON_FORMATS, JobFormat, check_job_format
 
 
 async def write_job_results(
@@ -32,7 +33,11 @@ async def write_job_results(
         parts = write_ctc(lambda: batch.parse_lines(read))
     else:
         parts = frames.write_frame_results(service, job, job_format)
-    return await start_stream(limit_concurrency(service, parts))
+    try:
+        return await start_stream(limit_concurrency(service, parts))
+    except MissingDependency as missing:
+        missing.alternative = f"These formats need nothing more: {', '.join(COMMON_FORMATS)}."
+        raise
 
 
 async def limit_concurrency(service: Service, parts: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
