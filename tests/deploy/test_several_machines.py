@@ -141,7 +141,8 @@ class Machines:
     def settings(self) -> dict[str, str]:
         """Return the variables of segserve.env."""
         lines = self.fill_in(page_block("SEGSERVE_REDIS_URL=")).splitlines()
-        return {**dict(line.split("=", 1) for line in lines), "AWS_ALLOW_HTTP": "true"}
+        named = dict(shlex.split(line)[0].split("=", 1) for line in lines)  # quoted for the shell
+        return {**named, "AWS_ALLOW_HTTP": "true", "SEGSERVE_TRUSTED_PROXIES": '["127.0.0.0/8"]'}
 
     def start(self, name: str, command: list[Any], **env: str) -> None:
         with (self.folder / f"{name}.log").open("ab") as log:
@@ -184,8 +185,6 @@ class Machines:
             "--data-dir",
             self.folder / name,
         ]
-        if "SEGSERVE_TRUSTED_PROXIES" in variables:
-            variables["SEGSERVE_TRUSTED_PROXIES"] = '["127.0.0.0/8"]'
         self.start(name, command, **{**self.settings(), **variables, **changed})
 
     def wait_ready(self, name: str, port: int) -> None:
