@@ -1,13 +1,15 @@
 """What clients send cannot forge lines of the log, nor control the terminal that shows it."""
 
 import json
+import logging
 import unicodedata
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from redis.exceptions import ConnectionError as RedisGone
 
-from segserve.logs import escape_control_characters, escape_text
+from segserve.logs import configure_logging, escape_control_characters, escape_text
 from tests.serving import Server
 from tests.wire.raw_http import connect, read_until_closed, wait_for
 
@@ -57,3 +59,34 @@ def test_keys_values_and_tracebacks_are_escaped() -> None:
     }
     assert escape_text("äöü 漢字 🙂") == "äöü 漢字 🙂"
     assert escape_text("\u2028\ud800") == r"\u2028\ud800"
+
+
+def test_a_redis_that_is_away_is_one_line_of_the_queue(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("json", "info")
+    queue = logging.getLogger("docket.worker")
+    for _ in range(6):
+        try:
+            raise RedisGone("Error 111 connecting")
+        except RedisGone:
+            queue.warning("Redis is unavailable, retrying in %s...", 1, exc_info=True)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert (
+        json.loads(line).items()
+        >= {
+            "event": "Redis is unavailable, retrying in 1...",
+            "level": "warning",
+            "reason": "ConnectionError",
+        }.items()
+    )
+
+
+def test_other_errors_of_the_queue_keep_their_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("json", "info")
+    try:
+        raise KeyError("x")
+    except KeyError:
+        logging.getLogger("docket.worker").exception("Error in scheduler loop")
+    (line,) = capsys.readouterr().err.splitlines()
+    told = json.loads(line)
+    assert told["level"] == "error"
+    assert "KeyError: 'x'" in told["exception"]

@@ -43,6 +43,7 @@ of its own, which stops the process at its start and reaches no client.
 """
 
 import re
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, requires
 from typing import ClassVar
 
@@ -405,3 +406,8 @@ def describe_install(extra: str) -> str:
     matches = (re.fullmatch(rf"([^;]+);.*\bextra == '{extra}'", requirement) for requirement in requirements)
     packages = [f"'{match[1]}'" for match in matches if match]
     return " ".join(["pip install", *packages]) if packages else "docs/install.md says how"
+
+
+def describe_invalid(error: Mapping[str, object]) -> str:
+    """Return the message of one of pydantic's errors, without the words that it puts before ours."""
+    return str(error["msg"]).removeprefix("Value error, ")

@@ -3,6 +3,7 @@
 import logging
 import re
 import sys
+import time
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,8 @@ from segserve.identity.identity import LOCAL_IDENTITY, current_identity
 CONTROL_CHARACTERS = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
 )
+# What a library said of a server that is away it says again after so long a silence.
+QUIET_S = 60.0
 TRACEBACKS = ("exception", "stack")  # keys whose values have several lines
 TRACEBACK_INDENT = "\n    "
 
@@ -56,6 +59,35 @@ def add_identity(logger: Any, method: str, event: Any) -> Any:
     return event
 
 
+class LibraryLog(logging.Handler):
+    """`LibraryLog` writes what a library logs as lines of ours.
+
+    While a server is away, a library may say so again and again, each time with a traceback: that is one line, without
+    it. Other exceptions keep theirs.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._last_said: dict[str, float] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        log = structlog.get_logger(record.name)
+        error = record.exc_info[1] if record.exc_info else None
+        if error is None or not is_connection_error(error):
+            log.log(record.levelno, record.getMessage(), exc_info=error)
+            return
+        now = time.monotonic()
+        if now - self._last_said.get(record.name, -QUIET_S) >= QUIET_S:
+            log.warning(record.getMessage(), reason=type(error).__name__)
+        self._last_said[record.name] = now
+
+
+def is_connection_error(error: BaseException) -> bool:
+    """Return whether a server is away. redis-py's errors are no OSErrors, and it is imported by few processes."""
+    names = {kind.__name__ for kind in type(error).__mro__ if kind.__module__.startswith("redis.")}
+    return isinstance(error, OSError) or bool(names & {"ConnectionError", "TimeoutError"})
+
+
 def configure_logging(log_format: str, level: str, process: int | None = None) -> None:
     """Send all logs to stderr. Values bound to structlog's context, such as the request id, are on every line.
 
@@ -64,6 +96,8 @@ def configure_logging(log_format: str, level: str, process: int | None = None) -
     """
     # tifffile logs an error for each damaged tag, so an upload could fill the log. Our refusal is logged anyway.
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+    docket = logging.getLogger("docket")
+    docket.handlers, docket.propagate = [LibraryLog()], False
     renderer = (
         structlog.processors.JSONRenderer()
         if log_format == "json"

@@ -17,7 +17,7 @@ import platformdirs
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
-from segserve.errors import BadInput
+from segserve.errors import BadInput, describe_invalid
 from segserve.identity.oidc_issuer import OidcIssuer
 from segserve.types import MB, Device, FileLimits, FrontendName, ImageLimits, Precision, Runtime
 
@@ -623,7 +623,7 @@ def load_settings(**options: Any) -> Settings:
         name = ".".join(str(part) for part in first["loc"])
         value = "what it is" if name in find_secrets() else repr(first["input"])
         raise BadInput(
-            f"The setting {name} cannot be {value}: {first['msg']}.",
+            f"The setting {name} cannot be {value}: {describe_invalid(first)}.",
             field=name,
             remedy=f"Correct the option or the variable SEGSERVE_{name.upper()}.",
         ) from None

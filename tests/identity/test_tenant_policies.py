@@ -78,5 +78,5 @@ def test_a_file_that_cannot_be_used_stops_the_start(tmp_path: Path, text: str, r
 
 
 def test_a_file_that_is_not_there_stops_the_start(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="No such file"):
+    with pytest.raises(BadInput, match=r"file \S+ of SEGSERVE_TENANTS_FILE cannot be used.*No such file"):
         TenantPolicies(path=tmp_path / "none.yaml")

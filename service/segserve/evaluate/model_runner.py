@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 
 from segserve.app import Service
 from segserve.decode.decode_prompt import decode_prompt
-from segserve.errors import BadInput, CacheUnavailable, ImageNotFound
+from segserve.errors import BadInput, CacheUnavailable, ImageNotFound, describe_invalid
 from segserve.evaluate.cli_choices import MapKind
 from segserve.evaluate.ground_truth import FilePair, read_truth
 from segserve.evaluate.iterative_prompting import Predict
@@ -125,7 +125,7 @@ def parse_params(method: str, params: Mapping[str, Any]) -> StrictSchema:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         raise BadInput(
-            f"The parameter {field!r} of {method} cannot be {first['input']!r}: {first['msg']}.",
+            f"The parameter {field!r} of {method} cannot be {first['input']!r}: {describe_invalid(first)}.",
             field=field,
             remedy=f"Parameters of {method}: {', '.join(schema.model_fields)}.",
         ) from None

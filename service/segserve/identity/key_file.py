@@ -13,7 +13,7 @@ import orjson
 import yaml
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from segserve.errors import BadInput
+from segserve.errors import BadInput, describe_invalid
 from segserve.identity.identity import Identity
 from segserve.identity.key import Key
 from segserve.identity.rights import ALL_RIGHTS, list_names, parse_scopes
@@ -119,7 +119,7 @@ def describe_fault(error: Exception) -> str:
     """Return where a file is broken, without what stands there: it may be a key that somebody pasted."""
     if isinstance(error, ValidationError):
         first = error.errors(include_input=False, include_url=False)[0]
-        return f"{'.'.join(str(part) for part in first['loc']) or 'all of it'}: {first['msg']}"
+        return f"{'.'.join(str(part) for part in first['loc']) or 'all of it'}: {describe_invalid(first)}"
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         return f"line {error.problem_mark.line + 1} is no YAML"
     return "it is neither JSON nor YAML"

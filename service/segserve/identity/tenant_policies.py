@@ -13,7 +13,7 @@ import structlog
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from segserve.errors import BadInput
+from segserve.errors import BadInput, describe_invalid, quote
 from segserve.file_version import FileVersion, read_file_version
 from segserve.identity.tenant_name import check_tenant_name
 from segserve.types import DEFAULT_TENANT, MB
@@ -128,14 +128,16 @@ class TenantPolicies:
         try:
             content = PolicyFile.model_validate(yaml.safe_load(path.read_bytes()) or {})
         except OSError as error:
-            raise bad_file(f"It cannot be read: {error.strerror}") from None
+            raise bad_file(f"It cannot be read: {error.strerror}", path) from None
         except yaml.YAMLError as error:
             line = getattr(getattr(error, "problem_mark", None), "line", None)
-            raise bad_file("It is no YAML" + ("" if line is None else f" from line {line + 1} on")) from None
+            raise bad_file(
+                "It is no YAML" + ("" if line is None else f" from line {line + 1} on"), path
+            ) from None
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
-            raise bad_file(f"{where or 'its content'}: {first['msg']}") from None
+            raise bad_file(f"{where or 'its content'}: {describe_invalid(first)}", path) from None
         for name in content.tenants:
             check_tenant_name(name, SETTING)
         self._defaults = content.defaults.complete(self._settings_defaults)
@@ -144,9 +146,9 @@ class TenantPolicies:
         }
 
 
-def bad_file(reason: str) -> BadInput:
+def bad_file(reason: str, path: Path) -> BadInput:
     return BadInput(
-        f"The tenants file cannot be used. {reason}.",
+        f"The tenants file {quote(path.name)} of {SETTING} cannot be used. {reason}.",
         field=SETTING,
         remedy="docs/tenants.md shows one.",
     )

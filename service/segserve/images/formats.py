@@ -167,7 +167,9 @@ def detect_image_format(stream: BinaryIO) -> ImageFormat:
     if is_tga(stream):
         return TGA
     raise UnsupportedFormat(
-        "The file is in no image format that is read.", remedy=f"Send {SUPPORTED_FORMATS}.", field="file"
+        "The file is in no image format that is read.",
+        remedy=f"Send {SUPPORTED_FORMATS}. Volumes, stacks and videos go to POST /v1/files.",
+        field="file",
     )
 
 

@@ -29,7 +29,7 @@ from typing import TypeVar
 import yaml
 from pydantic import ValidationError
 
-from segserve.errors import BadInput, BrokenModel, WrongModel, quote
+from segserve.errors import BadInput, BrokenModel, WrongModel, describe_invalid, quote
 from segserve.models.manifest import MANIFEST_ADAPTER, FileEntry, Manifest
 
 MANIFEST_FILE = "model.yaml"
@@ -74,7 +74,7 @@ def describe_problem(error: Exception) -> str:
     if not isinstance(error, ValidationError):
         return ""
     first = error.errors(include_url=False)[0]
-    return f": {'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return f": {'.'.join(map(str, first['loc']))}: {describe_invalid(first)}"
 
 
 class Bundle:

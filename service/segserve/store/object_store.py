@@ -20,7 +20,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import AzureStore, GCSStore, LocalStore, S3Store, from_url
 from obstore.store import ObjectStore as Backend
 
-from segserve.errors import BadInput, NotAllowed, StorageFull, Unavailable
+from segserve.errors import BadInput, NotAllowed, StorageFull, Unavailable, shorten
 from segserve.temporary_files import is_disk_full
 
 READ_CHUNK_BYTES = 1 << 20
@@ -38,6 +38,7 @@ HTTP_STATUS = re.compile(r"status code: (\d{3})")
 REFUSALS, NOT_FOUND = ("401", "403"), "404"
 # Schemes without a network.
 LOCAL_SCHEMES = ("file", "memory")
+MAX_REASON_CHARACTERS = 300
 SETTING = "SEGSERVE_OBJECT_STORE"
 
 log = structlog.get_logger(__name__)
@@ -66,6 +67,12 @@ def translate_store_errors(doing: str, remedy: str = "Check the object store.") 
         if is_disk_full(error):
             raise StorageFull from error
         raise Unavailable(f"The object store failed while {doing}.", remedy=remedy) from error
+
+
+def describe_store_error(error: Exception) -> str:
+    """Return what went wrong, for the log: obstore's errors have few classes, and say it in their first line."""
+    first_line = next(iter(str(error).splitlines()), "")
+    return shorten(first_line, MAX_REASON_CHARACTERS) or type(error).__name__
 
 
 class ObjectStore:
@@ -118,7 +125,7 @@ class ObjectStore:
                     field=SETTING,
                     remedy="Create it, or name another.",
                 ) from None
-            log.warning("the object store does not answer", reason=type(error).__name__)
+            log.warning("the object store does not answer", reason=describe_store_error(error))
 
     async def put(self, path: str, content: bytes | BinaryIO) -> None:
         with translate_store_errors("it was written to"):

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from segserve.errors import BadInput
+from segserve.errors import BadInput, describe_invalid
 from segserve.models.importers.import_request import ImportRequest
 from segserve.models.manifest import Activation, SemanticManifest
 
@@ -101,7 +101,7 @@ def build_semantic_manifest(
         first = error.errors(include_url=False)[0] if isinstance(error, ValidationError) else None
         where = ".".join(str(part) for part in first["loc"]) if first else "input"
         raise BadInput(
-            f"This model cannot be described: {where}: {first['msg'] if first else error}.",
+            f"This model cannot be described: {where}: {describe_invalid(first) if first else error}.",
             field=where or "manifest",
             remedy="Give what is right in --manifest, a YAML file.",
         ) from None

@@ -13,7 +13,7 @@ import structlog
 
 from segserve.app import EncodingService
 from segserve.current_client import Client, current_client
-from segserve.errors import BadInput, SegserveError, TooSlow
+from segserve.errors import BadInput, SegserveError, StorageFull, TooSlow
 from segserve.identity.identity import ANONYMOUS, Identity, current_identity
 from segserve.request_limits import RequestKind
 from segserve.types import MB
@@ -225,7 +225,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             yield call
         except SegserveError as error:
             status, problem = status_code(error), error.code
-            log.info("refused", code=error.code, field=error.field, reason=error.message)
+            tell = log.warning if isinstance(error, StorageFull) else log.info
+            tell("refused", code=error.code, field=error.field, reason=error.message)
             details = ((DETAILS_KEY, error_to_status(error).SerializeToString()),)
             await context.abort(status, str(error), details)
         except asyncio.CancelledError:  # the client went away, or its deadline passed

@@ -27,6 +27,7 @@ from segserve.errors import (
     Unauthenticated,
     Unavailable,
     UnsupportedFormat,
+    describe_invalid,
     shorten,
 )
 
@@ -120,7 +121,7 @@ class InvalidRequest(BadInput):
         self.faults = [
             {
                 "field": shorten(".".join(str(part) for part in error["loc"]), MAX_FAULT_CHARACTERS),
-                "message": shorten(error["msg"].removeprefix("Value error, "), MAX_FAULT_CHARACTERS),
+                "message": shorten(describe_invalid(error), MAX_FAULT_CHARACTERS),
             }
             for error in errors[:MAX_LISTED_FAULTS]
         ]
@@ -174,7 +175,9 @@ def install_error_handlers(api: FastAPI) -> None:
 
     async def handle_known(request: Request, error: Exception) -> Response:
         assert isinstance(error, SegserveError)
-        log.info("refused", code=error.code, field=error.field, reason=error.message)
+        # No room left is for the operator to mend.
+        tell = log.warning if isinstance(error, StorageFull) else log.info
+        tell("refused", code=error.code, field=error.field, reason=error.message)
         return error_to_response(error)
 
     async def handle_invalid(request: Request, error: Exception) -> Response:
