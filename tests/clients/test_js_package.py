@@ -41,7 +41,7 @@ else console.log(found.job_id);
 const picture: Blob | { job_id: string } = await client.automatic({ image_id: image.image_id });
 // @ts-expect-error without a format it is a picture
 picture.objects;
-const alike = await client.similar({ image_id: image.image_id, format: "rle", examples: [] });
+const alike = await client.similar({ image_id: image.image_id, examples: [] });
 const likeness: number = alike.objects[0]!.likeness;
 console.log(likeness);
 const problem = new Problem({ status: 404 });

@@ -285,8 +285,8 @@ export class Client {
   }
 
   /**
-   * Objects of Mask R-CNN; formats as of `automatic`.
-   * @template {ResultFormat} [F="png"]
+   * Objects of Mask R-CNN; formats as of `automatic`, "rle" where none is named.
+   * @template {ResultFormat} [F="rle"]
    * @param {import("./types.js").WholeImageRequest<F>} body
    * @param {CallOptions} [options]
    * @returns {Promise<import("./types.js").InFormat<F>>}
@@ -296,8 +296,8 @@ export class Client {
   }
 
   /**
-   * Objects that are like examples; formats as of `automatic`.
-   * @template {ResultFormat} [F="png"]
+   * Objects that are like examples; formats as of `automatic`, "rle" where none is named.
+   * @template {ResultFormat} [F="rle"]
    * @param {import("./types.js").WholeImageRequest<F>} body
    * @param {CallOptions} [options]
    * @returns {Promise<import("./types.js").InFormat<F, SimilarObjects>>}

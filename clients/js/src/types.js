@@ -69,7 +69,7 @@
  * @property {string[]} [hints]
  *
  * @typedef {"png" | "tiff" | "npy" | "overlay" | "coco" | "rle" | "polygon"} ResultFormat How the objects of a whole image are
- *   answered: png, which is the default, tiff, npy and overlay are files.
+ *   answered: png, tiff, npy and overlay are files.
  *
  * @typedef {object} FoundObject
  * @property {Rle | Polygon | MultiPolygon} mask In the format of the request.

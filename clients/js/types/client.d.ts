@@ -46,6 +46,18 @@ export class Client {
         seconds?: number;
         signal?: AbortSignal;
     }): Promise<string>;
+    /**
+     * What a tenant used, day by day.
+     * @param {{from?: string, to?: string, tenant?: string, signal?: AbortSignal}} [options] from, to: days in UTC, such as
+     *   "2026-11-28"; 30 days up to today if left out. tenant: another one, or "*" for all: for operators.
+     * @returns {Promise<Usage>}
+     */
+    usage({ from, to, tenant, signal }?: {
+        from?: string;
+        to?: string;
+        tenant?: string;
+        signal?: AbortSignal;
+    }): Promise<Usage>;
     /** @param {string} path @param {number} seconds @param {AbortSignal} [signal] */
     _link(path: string, seconds: number, signal?: AbortSignal): Promise<any>;
     /** @param {CallOptions} [options] @returns {Promise<Model[]>} */
@@ -145,21 +157,21 @@ export class Client {
         classes: ClassArea[];
     }>>;
     /**
-     * Objects of Mask R-CNN; formats as of `automatic`.
-     * @template {ResultFormat} [F="png"]
+     * Objects of Mask R-CNN; formats as of `automatic`, "rle" where none is named.
+     * @template {ResultFormat} [F="rle"]
      * @param {import("./types.js").WholeImageRequest<F>} body
      * @param {CallOptions} [options]
      * @returns {Promise<import("./types.js").InFormat<F>>}
      */
-    instances<F extends ResultFormat = "png">(body: import("./types.js").WholeImageRequest<F>, options?: CallOptions): Promise<import("./types.js").InFormat<F>>;
+    instances<F extends ResultFormat = "rle">(body: import("./types.js").WholeImageRequest<F>, options?: CallOptions): Promise<import("./types.js").InFormat<F>>;
     /**
-     * Objects that are like examples; formats as of `automatic`.
-     * @template {ResultFormat} [F="png"]
+     * Objects that are like examples; formats as of `automatic`, "rle" where none is named.
+     * @template {ResultFormat} [F="rle"]
      * @param {import("./types.js").WholeImageRequest<F>} body
      * @param {CallOptions} [options]
      * @returns {Promise<import("./types.js").InFormat<F, SimilarObjects>>}
      */
-    similar<F extends ResultFormat = "png">(body: import("./types.js").WholeImageRequest<F>, options?: CallOptions): Promise<import("./types.js").InFormat<F, SimilarObjects>>;
+    similar<F extends ResultFormat = "rle">(body: import("./types.js").WholeImageRequest<F>, options?: CallOptions): Promise<import("./types.js").InFormat<F, SimilarObjects>>;
     /**
      * @param {string} operation
      * @param {{image_id: string} & Record<string, any>} body
@@ -289,6 +301,7 @@ export type SegmentAnswer = import("./types.js").SegmentAnswer;
 export type SegmentRequest = import("./types.js").SegmentRequest;
 export type SimilarObjects = import("./types.js").SimilarObjects;
 export type StoredFile = import("./types.js").StoredFile;
+export type Usage = import("./types.js").Usage;
 export type Prompt = import("./types.js").Prompt;
 export type ClientOptions = {
     /**

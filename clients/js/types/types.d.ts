@@ -63,6 +63,51 @@ export type Identity = {
     expires_at: number | null;
 };
 /**
+ * The JSON of the service, as far as most programs need it. `/openapi.json` describes all of it.
+ */
+export type UsageAmounts = {
+    /**
+     * Images, frames, slices and tiles that were encoded.
+     */
+    encoded_images: number;
+    encode_seconds: number;
+    /**
+     * Prompts that were answered, those of jobs too.
+     */
+    clicks: number;
+    automatic_images: number;
+    similar_images: number;
+    semantic_images: number;
+    instances_images: number;
+    /**
+     * Time of workers.
+     */
+    job_seconds: number;
+};
+/**
+ * In UTC.
+ */
+export type UsageDay = UsageAmounts & {
+    day: string;
+    stored_bytes: number | null;
+};
+/**
+ * The JSON of the service, as far as most programs need it. `/openapi.json` describes all of it.
+ */
+export type TenantUsage = {
+    tenant: string;
+    total: UsageAmounts;
+    days: UsageDay[];
+};
+/**
+ * The JSON of the service, as far as most programs need it. `/openapi.json` describes all of it.
+ */
+export type Usage = {
+    first_day: string;
+    last_day: string;
+    tenants: TenantUsage[];
+};
+/**
  * One object.
  */
 export type Prompt = {
@@ -143,7 +188,7 @@ export type SegmentAnswer = {
 };
 /**
  * How the objects of a whole image are
- * answered: png, which is the default, tiff, npy and overlay are files.
+ * answered: png, tiff, npy and overlay are files.
  */
 export type ResultFormat = "png" | "tiff" | "npy" | "overlay" | "coco" | "rle" | "polygon";
 /**

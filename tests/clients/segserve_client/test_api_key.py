@@ -76,6 +76,7 @@ def test_a_refusal_says_how_to_get_a_key(address: str) -> None:
     with Client(address) as client, pytest.raises(Unauthenticated) as caught:
         client.models()
     assert caught.value.status == 401
+    assert str(caught.value).count("segserve keys add") == 1
     for part in ("This needs a key.", "segserve keys add", "api_key=", "SEGSERVE_API_KEY"):
         assert part in str(caught.value)
 

@@ -117,7 +117,8 @@ def test_whole_images(client: Client, nuclei: Path) -> None:
     np.testing.assert_array_equal(found.labels == 1, found[0].array & (found.labels == 1))
     similar = image.similar([found[0]], max_objects=5)
     assert 0 < len(similar) <= 5
-    assert all(item.likeness is not None for item in similar)
+    likeness: list[float] = [item.likeness for item in similar]  # mypy checks that it is never None
+    assert likeness == sorted(likeness, reverse=True)
     classes = image.semantic()
     assert [item.name for item in classes.classes] == ["nucleus"]
     assert (classes.array == 1).sum() == classes.classes[0].area

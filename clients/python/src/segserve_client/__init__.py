@@ -21,6 +21,8 @@ from segserve_client.answers import (
     Model,
     Object,
     SegmentAnswer,
+    SimilarObject,
+    SimilarObjects,
     StoredFile,
     StoredImage,
 )
@@ -104,6 +106,8 @@ __all__ = [
     "RetryPolicy",
     "Rle",
     "SegmentAnswer",
+    "SimilarObject",
+    "SimilarObjects",
     "StoredFile",
     "StoredImage",
     "TenantUsage",

@@ -65,7 +65,7 @@ class Object:
     """An object of an image.
 
     score: how good the model thinks it is; None if it does not say. category: the name of its class, if it has one.
-    likeness, example: of `similar` only: how like the examples it is, and whether it is one of them.
+    likeness, example: of `similar` only, see `SimilarObject`.
     """
 
     rle: Rle
@@ -111,6 +111,26 @@ class ImageObjects(Sequence[Object]):
         """The label map, int32 [height, width]: n is the n-th object, 0 the background. Smaller objects are on top."""
         numbered = [(number, item.rle, item.area) for number, item in enumerate(self.objects, 1)]
         return draw_labels(numbered, (self.height, self.width))
+
+
+@dataclass(frozen=True)
+class SimilarObject(Object):
+    """An object that is like examples.
+
+    likeness: 1 is as like the examples as they are themselves, 0 as the image on average. example: it is one of them.
+    """
+
+    likeness: float = 0.0
+
+
+@dataclass(frozen=True)
+class SimilarObjects(ImageObjects):
+    """The objects of an image that are like examples: a sequence of them."""
+
+    objects: tuple[SimilarObject, ...]
+
+    def __iter__(self) -> Iterator[SimilarObject]:
+        return iter(self.objects)
 
 
 @dataclass(frozen=True)
@@ -314,6 +334,19 @@ def parse_objects(content: Json) -> ImageObjects:
         tuple(parse_object(item) for item in content["objects"]),
         None if scale is None else scale["scale"],
         tuple(content.get("hints", ())),
+    )
+
+
+def parse_similar(content: Json) -> SimilarObjects:
+    found = parse_objects(content)
+    objects = tuple(
+        SimilarObject(
+            each.rle, each.box, each.area, each.score, each.category, item["likeness"], item["example"]
+        )
+        for each, item in zip(found, content["objects"], strict=True)
+    )
+    return SimilarObjects(
+        found.image_id, found.model, found.width, found.height, objects, found.scale, found.hints
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from numpy.typing import ArrayLike, NDArray
 
 from segserve_client import answers, calls
-from segserve_client.answers import ClassMap, ImageObjects, MaskAnswer, StoredImage
+from segserve_client.answers import ClassMap, ImageObjects, MaskAnswer, SimilarObjects, StoredImage
 from segserve_client.async_job import AsyncJob
 from segserve_client.async_transport import AsyncTransport
 from segserve_client.errors import ImageNotFound, MaskNotFound
@@ -147,7 +147,7 @@ class AsyncImage:
         on: AsyncImage | None = None,
         model: str | None = None,
         **params: Any,
-    ) -> ImageObjects:
+    ) -> SimilarObjects:
         """As `Image.similar`."""
         options: dict[str, Any] = {"params": params} if params else {}
         if on is not None:

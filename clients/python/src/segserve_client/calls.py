@@ -100,10 +100,10 @@ def instances(image_id: str, model: str | None, options: Mapping[str, Any]) -> C
 
 def similar(
     image_id: str, model: str | None, examples: Sequence[Prompt], options: Mapping[str, Any]
-) -> Call[answers.ImageObjects]:
+) -> Call[answers.SimilarObjects]:
     body = {**drop_none(model=model), "examples": [prompt.to_json() for prompt in examples], **options}
     request = post_to_image(image_id, "similar", body)
-    return Call(request, lambda answer: answers.parse_objects(answer.json()))
+    return Call(request, lambda answer: answers.parse_similar(answer.json()))
 
 
 def semantic(image_id: str, model: str | None, options: Mapping[str, Any]) -> Call[answers.ClassMap]:

@@ -24,8 +24,9 @@ from typing import Any
 
 TYPE_PREFIX = "urn:segserve:problem:"
 # Where a key comes from, and how this client gets it.
+KEY_COMMAND = "segserve keys add"
 KEY_HELP = (
-    "A key comes from the operator of the service, who makes it by 'segserve keys add'. Give it as"
+    f"A key comes from the operator of the service, who makes it by '{KEY_COMMAND}'. Give it as"
     " Client(..., api_key=...) or in the environment variable SEGSERVE_API_KEY."
 )
 
@@ -83,7 +84,9 @@ class Unauthenticated(Problem):
     """The service asks for a key, or does not know this one."""
 
     def __str__(self) -> str:
-        return f"{super().__str__()} {KEY_HELP}"
+        # The service says where keys come from too, by the header that this client sends.
+        said = self.detail if KEY_COMMAND in self.remedy else super().__str__()
+        return f"{said} {KEY_HELP}"
 
 
 class NotAllowed(Problem):

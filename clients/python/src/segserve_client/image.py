@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from numpy.typing import ArrayLike, NDArray
 
 from segserve_client import answers, calls
-from segserve_client.answers import ClassMap, ImageObjects, MaskAnswer, StoredImage
+from segserve_client.answers import ClassMap, ImageObjects, MaskAnswer, SimilarObjects, StoredImage
 from segserve_client.errors import ImageNotFound, MaskNotFound
 from segserve_client.job import Job
 from segserve_client.job_answers import Item, JobInfo, parse_item
@@ -195,7 +195,7 @@ class Image:
         on: Image | None = None,
         model: str | None = None,
         **params: Any,
-    ) -> ImageObjects:
+    ) -> SimilarObjects:
         """Return the objects that are like the examples.
 
         examples: masks, objects or prompts. on: the image that they are on; this one if left out.
