@@ -226,7 +226,10 @@ class MemoryTracker:
             job = self._client.video(
                 file, objects, model=self._model, engine="memory", direction="forward", **options
             )
-            [line] = job.results(start=len(frames) - 1)
+            try:
+                [line] = job.results(start=len(frames) - 1)
+            finally:
+                job.delete()
         finally:
             self._client.delete_file(file)
         for number, shape in enumerate(shapes, 1):

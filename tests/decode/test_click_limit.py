@@ -73,6 +73,16 @@ def test_an_answer_that_was_decoded_for_long_is_late_only_if_it_waited_longer(cl
     assert count_slots(limit) == 2 * MIN_SLOTS_PER_THREAD
 
 
+def test_a_prompt_of_many_points_that_waits_for_nothing_is_in_time(clock: Clock) -> None:
+    """It takes as long as many clicks, in one thread."""
+    limit = ClickLimit(2, 0.03, Metrics())
+    for _ in range(100):
+        with limit.slot(8) as decoding:
+            clock.now += 0.5
+            decoding.append(0.5)
+    assert count_slots(limit) == 2 * MAX_SLOTS_PER_THREAD
+
+
 def test_many_prompts_may_take_many_times_as_long(clock: Clock) -> None:
     limit = ClickLimit(2, 0.03, Metrics())
     answer(limit, clock, 1.0, prompts=100, times=50)

@@ -98,6 +98,15 @@ def test_ome_says_how_far_slices_are_apart(tmp_path: Path) -> None:
     assert probe(path).spacing == pytest.approx((2e-3, 0.5e-3, 0.65e-3))
 
 
+def test_an_axis_with_a_unit_of_its_own_has_no_spacing(tmp_path: Path) -> None:
+    path = tmp_path / "stack.tif"
+    text = "ImageJ=1.54f\nimages=5\nslices=5\nunit=um\nspacing=2.0\n"
+    for more, is_known in (("", True), ("zunit=mm\n", False), ("yunit=mm\n", False), ("zunit=um\n", True)):
+        pages = np.zeros((5, 30, 40), np.uint8)
+        tifffile.imwrite(path, pages, description=text + more, metadata=None, resolution=(2.0, 2.0))
+        assert (probe(path).spacing is not None) == is_known, more
+
+
 @pytest.mark.parametrize(
     "metadata",
     [
@@ -105,6 +114,7 @@ def test_ome_says_how_far_slices_are_apart(tmp_path: Path) -> None:
         {"axes": "ZYX", "spacing": 2.0},
         {"axes": "ZYX", "spacing": 2.0, "unit": "pixel"},
         {"axes": "ZYX", "spacing": 0.0, "unit": "um"},
+        {"axes": "ZYX", "spacing": 1e12, "unit": "um"},
         {"axes": "TYX", "spacing": 2.0, "unit": "um"},
     ],
 )

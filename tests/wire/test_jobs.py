@@ -185,7 +185,7 @@ def test_a_job_is_cancelled_and_retried(server: Server, noise: bytes) -> None:
     again = server.client.post(f"/v1/jobs/{job_id}/retry")
     assert (again.status_code, again.json()["field"]) == (422, "job_id")
     assert server.client.delete(f"/v1/jobs/{job_id}").json()["state"] == "cancelled"
-    kept = server.client.delete(f"/v1/jobs/{job_id}", params={"keep_ended": True})
+    kept = server.client.delete(f"/v1/jobs/{job_id}")
     assert (kept.status_code, kept.json()["state"]) == (200, "cancelled")
 
 
@@ -194,7 +194,7 @@ def test_a_job_that_has_ended_is_deleted_with_its_results(server: Server, noise:
     image_id = server.upload(noise)
     job_id = accepted_job_id(submit(server, [image_id], "embed", headers=headers))
     wait_until_ended(server, job_id)
-    deleted = server.client.delete(f"/v1/jobs/{job_id}")
+    deleted = server.client.delete(f"/v1/jobs/{job_id}", params={"delete_ended": True})
     assert (deleted.status_code, deleted.content) == (204, b"")
     for path in (f"/v1/jobs/{job_id}", f"/v1/jobs/{job_id}/results", f"/v1/jobs/{job_id}/events"):
         assert server.client.get(path).status_code == 404

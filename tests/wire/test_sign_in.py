@@ -137,7 +137,7 @@ def test_nothing_in_the_address_leads_elsewhere(service: Server) -> None:
     for more in ("&next=https://evil.example.org", "&redirect_uri=//evil.example.org", "&state=x"):
         address, attempt = begin(service)
         answer = come_back(service, f"{visit(address)}{more}", attempt)
-        assert answer.headers["location"] == ("/#sign-in=refused" if "state" in more else "/")
+        assert answer.headers["location"] == ("/#sign-in=ended" if "state" in more else "/")
 
 
 def test_what_went_wrong_is_a_word_of_ours(service: Server, issuer: FakeIssuer) -> None:

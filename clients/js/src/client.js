@@ -434,7 +434,7 @@ export class Client {
 
   /** Stop a job. Its finished results stay. @param {string} jobId @param {CallOptions} [options] @returns {Promise<Job>} */
   cancelJob(jobId, { signal } = {}) {
-    return this.http.json(`${jobPath(jobId)}?keep_ended=true`, { method: "DELETE", signal });
+    return this.http.json(jobPath(jobId), { method: "DELETE", signal });
   }
 
   /** Run a failed or cancelled job again. @param {string} jobId @param {CallOptions} [options] @returns {Promise<Job>} */

@@ -76,11 +76,13 @@ class ClickLimit:
                 yield decoding
             finally:
                 # A request of many clicks may take as many times longer as it has clicks for each thread.
-                seconds = (time.perf_counter() - start) / max(1.0, clicks / self._threads)
-                self._adapt(seconds, sum(decoding) / max(1.0, clicks))
+                target_s = self._target_s * max(1.0, clicks / self._threads)
+                # Prompts are decoded side by side, each in one thread.
+                decoding_s = max(sum(decoding) / self._threads, max(decoding, default=0.0))
+                self._adapt(time.perf_counter() - start, max(target_s, MAX_SLOWDOWN * decoding_s))
 
-    def _adapt(self, seconds: float, decoding_s: float) -> None:
-        if seconds > max(self._target_s, MAX_SLOWDOWN * decoding_s):
+    def _adapt(self, seconds: float, max_s: float) -> None:
+        if seconds > max_s:
             self._resize(max(float(MIN_SLOTS_PER_THREAD * self._threads), self._size * DECREASE_FACTOR))
         else:
             self._resize(min(float(MAX_SLOTS_PER_THREAD * self._threads), self._size + INCREASE_SLOTS))

@@ -230,7 +230,8 @@ class SignIns:
             form |= {"client_id": issuer.client_id} | ({} if secret is None else {"client_secret": secret})
         try:
             status, body = await self._post(read_endpoint(metadata, "token_endpoint"), form, headers)
-            answer = read_object(body)
+            # Some refuse a code by a page of HTML.
+            answer = {} if 400 <= status < 500 else read_object(body)
         except (SegserveError, ValueError, RecursionError) as error:
             log.warning("an issuer did not answer as one", issuer=issuer.issuer, reason=str(error))
             raise SignInFailed(SignInProblem.AWAY, "The issuer gives no token.") from None

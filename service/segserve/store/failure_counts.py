@@ -7,7 +7,7 @@ from segserve.store.rate_counts import RedisRateCounts
 class RedisFailureCounts:
     """`RedisFailureCounts` counts failed logins of each client: as many in a sliding window as a process takes of one.
 
-    A credential that was right is counted too: a rate of one a day that is used up says that it was.
+    A credential that was right is counted too: a rate of one in two days that is used up says that it was.
     """
 
     def __init__(self, counts: RedisRateCounts) -> None:
@@ -17,7 +17,7 @@ class RedisFailureCounts:
         self._failures = RateLimitItemPerSecond(
             MAX_FAILURES, int(MAX_FAILURES * FORGET_FAILURE_S), "failures"
         )
-        self._proofs = RateLimitItemPerDay(1, 1, "proofs")
+        self._proofs = RateLimitItemPerDay(1, 2, "proofs")
 
     async def count(self, client: str) -> None:
         """Count a failed login."""

@@ -34,13 +34,14 @@ def list_jobs() -> Call[tuple[JobInfo, ...]]:
 
 def cancel(job_id: str) -> Call[JobInfo]:
     """Sent twice it deletes nothing: a job that has ended stays."""
-    return Call(Request("DELETE", f"/v1/jobs/{job_id}", {"keep_ended": "true"}), _parse)
+    return Call(Request("DELETE", f"/v1/jobs/{job_id}"), _parse)
 
 
 def delete(job_id: str) -> Call[JobInfo | None]:
     """Answers the job where it had not ended, and was stopped; None where it is deleted."""
     return Call(
-        Request("DELETE", f"/v1/jobs/{job_id}"), lambda answer: _parse(answer) if answer.content else None
+        Request("DELETE", f"/v1/jobs/{job_id}", {"delete_ended": "true"}),
+        lambda answer: _parse(answer) if answer.content else None,
     )
 
 

@@ -198,7 +198,7 @@ def _find_channel_layout(description: str, samples: int, directories: int) -> tu
     if description.startswith("ImageJ="):
         match = re.search(r"^channels=(\d{1,4})\b", description, re.MULTILINE)
         sizes["C"] = int(match[1]) if match else 1
-    elif pixels := re.search(r"<(?:\w+:)?Pixels\b[^>]{0,2000}>", description):
+    elif pixels := re.search(r"<(?:\w+:)?Pixels\b[^<>]{0,2000}>", description):
         attributes = dict(re.findall(r'(\w+)="(\w+)"', pixels[0]))
         order = attributes.get("DimensionOrder", order)
         sizes = {axis: int(attributes.get(f"Size{axis}", "1")) for axis in sizes}

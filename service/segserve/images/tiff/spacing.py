@@ -1,7 +1,6 @@
 """Read how far the voxels of a stack are apart, as ImageJ and OME write it into a TIFF."""
 
 import html
-import math
 import re
 from typing import BinaryIO
 
@@ -11,6 +10,8 @@ from segserve.images.tiff.reader import read_first_directory
 
 # The longest description that is searched: OME-XML lists every page, after the sizes.
 MAX_DESCRIPTION_CHARS = 1 << 20
+# Shorter than an atom, longer than a kilometre: such a number is an error, and no file format takes its reciprocal.
+MIN_SPACING_MM, MAX_SPACING_MM = 1e-9, 1e6
 # Millimetres of the units that ImageJ and OME write.
 MILLIMETRES = {
     "nm": 1e-6,
@@ -40,7 +41,7 @@ def read_stack_spacing(stream: BinaryIO) -> tuple[float, float, float] | None:
         spacing = read_imagej_spacing(description, first, pages)
     else:
         spacing = read_ome_spacing(description, pages)
-    if spacing is None or not all(math.isfinite(length) and length > 0 for length in spacing):
+    if spacing is None or not all(MIN_SPACING_MM <= length <= MAX_SPACING_MM for length in spacing):
         return None
     return spacing
 
@@ -49,7 +50,11 @@ def read_imagej_spacing(description: str, first: TiffPage, pages: int) -> tuple[
     """The pixels of a unit are in the resolution tags. ImageJ leaves out a distance of slices of 1."""
     lines = (line.partition("=") for line in description.splitlines())
     entries = {name.strip(): value.strip() for name, _, value in lines}
-    unit = MILLIMETRES.get(read_unit(entries.get("unit", "")))
+    name = entries.get("unit", "")
+    # Written where an axis has a unit of its own.
+    if any(entries.get(axis, name) != name for axis in ("yunit", "zunit")):
+        return None
+    unit = MILLIMETRES.get(read_unit(name))
     if unit is None or entries.get("slices") != str(pages):
         return None
     columns, rows = read_resolution(first, "XResolution"), read_resolution(first, "YResolution")
@@ -61,7 +66,7 @@ def read_imagej_spacing(description: str, first: TiffPage, pages: int) -> tuple[
 
 def read_ome_spacing(description: str, pages: int) -> tuple[float, float, float] | None:
     """The sizes are attributes of OME's `Pixels`, in micrometres where they name no unit."""
-    pixels = re.search(r"<(?:\w+:)?Pixels\b[^>]{0,2000}>", description)
+    pixels = re.search(r"<(?:\w+:)?Pixels\b[^<>]{0,2000}>", description)
     if pixels is None:
         return None
     attributes = dict(re.findall(r'(\w+)="([^"]*)"', pixels[0]))

@@ -7,6 +7,7 @@ the job's revision alone decide their names. So a chunk that runs twice writes t
 import time
 from collections.abc import AsyncIterator
 
+from segserve.errors import JobNotFound
 from segserve.jobs.engine.job import Job, PublishedChunk
 from segserve.store import object_paths
 from segserve.store.list_tenants import list_tenants
@@ -52,9 +53,11 @@ class ResultStore:
             await self._objects.put(path + LINES_SUFFIX, content)
 
     async def get_chunk(self, tenant: str, job_id: str, chunk: int, revision: int) -> list[bytes]:
-        """Return the lines of a chunk."""
+        """Return the lines of a chunk. Raises JobNotFound where they are gone: a reader must not take less for all."""
         content = await self._objects.get(chunk_path(tenant, job_id, chunk, revision) + LINES_SUFFIX)
-        return (content or b"").splitlines()
+        if content is None:
+            raise JobNotFound(job_id)
+        return content.splitlines()
 
     async def get_state(self, tenant: str, job_id: str, chunk: int, revision: int) -> bytes | None:
         return await self._objects.get(chunk_path(tenant, job_id, chunk, revision) + STATE_SUFFIX)

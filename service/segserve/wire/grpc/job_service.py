@@ -80,7 +80,7 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
     async def DeleteJob(
         self, request: jobs_pb2.DeleteJobRequest, context: Context
     ) -> jobs_pb2.DeleteJobResponse:
-        job = await delete_job(self._service, request.job_id)
+        job = await delete_job(self._service, request.job_id, delete_ended=True)
         return jobs_pb2.DeleteJobResponse(job=None if job is None else job_to_message(job))
 
     async def RetryJob(

@@ -7,15 +7,15 @@ from segserve.identity.rights import Right
 from segserve.jobs.engine.job import Job
 
 
-async def delete_job(service: Service, job_id: str, *, keep_ended: bool = False) -> Job | None:
+async def delete_job(service: Service, job_id: str, *, delete_ended: bool) -> Job | None:
     """Return the job that is stopped, or None where it had ended and is deleted with its results.
 
-    keep_ended: a job that has ended stays, and is returned.
+    delete_ended: False keeps a job that has ended, and returns it.
 
     Raises JobNotFound, MissingRight, JobsUnavailable.
     """
     queue, tenant = service.jobs.queue, current_tenant()
-    if keep_ended or not (await queue.get(tenant, job_id)).state.has_ended:
+    if not delete_ended or not (await queue.get(tenant, job_id)).state.has_ended:
         return await queue.cancel(tenant, job_id)
     if not current_identity.get().rights & Right.DELETE:
         raise MissingRight(

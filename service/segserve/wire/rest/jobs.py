@@ -222,11 +222,11 @@ def add_changes(api: FastAPI, service: Service) -> None:
     )
     async def delete(
         job_id: JobId,
-        keep_ended: Annotated[
-            bool, Query(description="only stop it: a job that has ended stays, with its results")
+        delete_ended: Annotated[
+            bool, Query(description="delete a job that has ended, with its results, instead of keeping it")
         ] = False,
     ) -> Response:
-        """Stop a job within one image or frame; its finished results can still be read. A job that has ended is deleted
-        with its results: 204."""
-        job = await delete_job(service, job_id, keep_ended=keep_ended)
+        """Stop a job within one image or frame; its finished results can still be read. A job that has ended stays as
+        it is, or, with `delete_ended`, is deleted with its results: 204."""
+        job = await delete_job(service, job_id, delete_ended=delete_ended)
         return Response(status_code=204) if job is None else json_response(job_to_json(job))

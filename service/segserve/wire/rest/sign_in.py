@@ -76,7 +76,8 @@ def add_routes(api: FastAPI, service: Service) -> None:
         parameters = request.query_params
         try:
             if len(parameters.multi_items()) > len(parameters):
-                raise SignInFailed(SignInProblem.REFUSED, "The answer says something twice.")
+                # Not REFUSED, which counts against the address: any page can send its visitors here.
+                raise SignInFailed(SignInProblem.ENDED, "The answer says something twice.")
             cookie = read_cookie(request.scope, SIGN_IN_COOKIE)
             identity = await sign_ins.finish(issuer, redirect_uri(request, issuer), parameters, cookie)
         except SignInFailed as failure:
