@@ -47,12 +47,23 @@ REFUSALS = {
     503: "The service is busy, or a part of it is away; Retry-After says when to come again.",
     507: "The storage is full.",
 }
+RETRY_AFTER: dict[str, Any] = {
+    "Retry-After": {
+        "description": "seconds after which to come again",
+        "schema": {"type": "integer", "minimum": 0},
+    }
+}
+# The OpenAPI headers of refusals, by their status.
+REFUSAL_HEADERS: dict[int, dict[str, Any]] = {429: {"headers": RETRY_AFTER}, 503: {"headers": RETRY_AFTER}}
 
 
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The OpenAPI entries of the refusals of a route; `openapi.add_refusals_of_middleware` adds those before it."""
     content: dict[str, Any] = {problems.MEDIA_TYPE: {"schema": PROBLEM}}
-    return {status: {"description": REFUSALS[status], "content": content} for status in statuses}
+    return {
+        status: {"description": REFUSALS[status], "content": content, **REFUSAL_HEADERS.get(status, {})}
+        for status in statuses
+    }
 
 
 def json_response(content: Any, status: int = 200, timings: Timings | None = None) -> Response:
