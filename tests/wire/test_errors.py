@@ -7,7 +7,7 @@ import grpc
 import pytest
 
 from segserve import errors
-from segserve.errors import BadInput, SegserveError
+from segserve.errors import BadInput, MissingDependency, SegserveError
 from segserve.wire.grpc.errors import CODES, status_code
 from segserve.wire.http.problems import STATUSES, InvalidRequest, error_to_response
 
@@ -27,6 +27,8 @@ LEAVES = [kind for kind in CLASSES if not kind.__subclasses__()]
 
 def create(kind: type[SegserveError]) -> SegserveError:
     """An instance without a call of its __init__, whose parameters differ from class to class."""
+    if kind is MissingDependency:  # it is told to clients in other words
+        return MissingDependency("a package", "extra", "Something")
     error = kind.__new__(kind)
     error.__dict__.update(message="", remedy="", field=None, retry_after_s=1)
     return error
