@@ -55,22 +55,23 @@ export async function decodePrompt(decode, decoder, size, prompt, { multimask = 
     [SINGLE_TOKEN, ...CANDIDATE_TOKENS].every((token) => decoder.masks.includes(token)) &&
     masks[0].mayBeBeaten(Math.max(...CANDIDATE_TOKENS.map((token) => scores[token])));
   if (needsMore) masks.push(...(await run(CANDIDATE_TOKENS)).masks);
-  return chooseMasks(masks, decoder.kind, select).map((mask) => finishMask(mask, geometry, decoder));
+  return chooseMasks(masks, decoder.kind, select).map((mask) => finishMask(mask, geometry, decoder, raw));
 }
 
 /**
  * @param {DecodedMask} mask
  * @param {import("./geometry.js").LogitsGeometry} geometry
  * @param {Decoder} decoder
+ * @param {boolean} raw The score is the model's own, which may be a little beyond 0 and 1.
  * @returns {Candidate}
  */
-function finishMask(mask, geometry, decoder) {
+function finishMask(mask, geometry, decoder, raw) {
   const { logits, removedParts, filledHoles } = mask.cleaned;
   const isSam2 = decoder.kind === "sam2";
   return {
     runs: upscaleMask(logits, geometry, decoder.mask_threshold),
     logits: isSam2 ? logits.map((value) => Math.min(SAM2_LOGIT_LIMIT, Math.max(-SAM2_LOGIT_LIMIT, value))) : logits,
-    score: mask.score,
+    score: raw ? mask.score : Math.min(1, Math.max(0, mask.score)),
     removedParts,
     filledHoles,
   };
