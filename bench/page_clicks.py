@@ -51,7 +51,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Effort:
-    """What one object took.
+    """Clicks that one object took.
 
     clicks: of the pointer; MAX_CLICKS if the target was not reached.
     keys: candidates picked.

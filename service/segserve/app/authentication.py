@@ -22,19 +22,19 @@ from segserve.store.signing_secret import SigningSecret
 A = TypeVar("A", bound=Authenticator)
 
 
-def create_authenticators(settings: Settings, counts: RedisRateCounts | None) -> Authenticators | None:
+def create_authenticators(
+    settings: Settings, counts: RedisRateCounts | None, documents: IssuerDocuments
+) -> Authenticators | None:
     """Return what finds out who sends a request; None where no keys are asked for. Blocks.
 
-    counts: what replicas share; None counts failed logins in this process alone.
+    counts: what replicas share; None counts failed logins in this process alone. documents: of the issuers.
 
-    Raises BadInput for a key file that cannot be read, or an issuer that cannot be used, and MissingDependency for
-    issuers without what reads tokens.
+    Raises BadInput for a key file that cannot be read, and MissingDependency for issuers without what reads tokens.
     """
     authenticators: list[Authenticator] = []
     if settings.keys_file is not None:
         authenticators.append(KeyAuthenticator(settings.keys_file))
     if settings.oidc_issuers:
-        documents = IssuerDocuments(settings.oidc_issuers)
         authenticators.append(TokenAuthenticator(settings.oidc_issuers, documents.fetch))
     if not authenticators:
         return None
@@ -59,7 +59,10 @@ def create_grants(authenticators: Authenticators | None, signers: Signers) -> Gr
 
 
 def create_sign_ins(
-    settings: Settings, authenticators: Authenticators | None, signers: Signers
+    settings: Settings,
+    authenticators: Authenticators | None,
+    signers: Signers,
+    documents: IssuerDocuments,
 ) -> SignIns | None:
     """Return what leads people to the login of an issuer; None where no issuer has a client_id. Blocks.
 
@@ -70,7 +73,6 @@ def create_sign_ins(
         return None
     check_sign_ins(issuers)
     [tokens] = find_members(authenticators, TokenAuthenticator)
-    documents = IssuerDocuments(settings.oidc_issuers)
     return SignIns(issuers, tokens, signers, documents.fetch, documents.post)
 
 

@@ -11,6 +11,7 @@ import structlog
 from segserve.app.authentication import create_authenticators
 from segserve.app.choose_runtimes import choose_runtimes
 from segserve.app.gauges import update_gauges
+from segserve.app.issuer_documents import IssuerDocuments
 from segserve.app.readiness import NO_KEYS, check_readiness
 from segserve.app.roles import Role, RoleOptions
 from segserve.app.storage import Storage
@@ -79,8 +80,9 @@ class EncodingService:
         self._rate_counts = (
             RedisRateCounts(self.storage.cache_url, settings.redis_timeout_s) if has_counts else None
         )
+        self.issuer_documents = IssuerDocuments(settings.oidc_issuers)
         # None: no keys are asked for.
-        self.authenticators = create_authenticators(settings, self._rate_counts)
+        self.authenticators = create_authenticators(settings, self._rate_counts, self.issuer_documents)
         self.request_rates = RequestRates(settings, self.metrics, self._rate_counts)
         self.registry = self._open_registry(encodes=encoder is None)
         self._encodes = encoder is None

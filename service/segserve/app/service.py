@@ -59,7 +59,7 @@ class Service(EncodingService):
         signers = create_signers(settings, self.storage.objects)
         self.grants = create_grants(self.authenticators, signers)
         # None: there is no issuer at which people sign in.
-        self.sign_ins = create_sign_ins(settings, self.authenticators, signers)
+        self.sign_ins = create_sign_ins(settings, self.authenticators, signers, self.issuer_documents)
         clicks = self._clicks = ClickParts(self)
         self.embeddings, self.frame_embeddings = clicks.embeddings, clicks.frame_embeddings
         self.segmenter, self.click_limit, self.decode_pool = (

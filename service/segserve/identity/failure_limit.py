@@ -19,7 +19,7 @@ DIGEST_BYTES = 16
 
 
 class FailureCounts(Protocol):
-    """What all replicas know of failed logins. Where they cannot be reached, this one's own."""
+    """Failed logins that all replicas know of. Where they cannot be reached, this one's own."""
 
     async def count(self, client: str) -> None:
         """Count a failed login."""

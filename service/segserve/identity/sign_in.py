@@ -71,7 +71,7 @@ class SignInFailed(Unauthenticated):
 
 @dataclass(frozen=True)
 class Attempt:
-    """What one attempt to sign in began with.
+    """Values that one attempt to sign in began with.
 
     issuer: its name. redirect_uri: where it sends people back to. expires: seconds since the epoch.
     """

@@ -1,4 +1,4 @@
-"""What all replicas know of failed logins, in the cache's Redis."""
+"""Failed logins that all replicas know of, in the cache's Redis."""
 
 from segserve.identity.failure_limit import FORGET_FAILURE_S, MAX_FAILURES
 from segserve.store.rate_counts import RedisRateCounts

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class UsageServiceStub:
-    """What tenants have used, as GET /v1/usage says it.
+    """Usage of tenants, as GET /v1/usage says it.
     """
 
     def __init__(self, channel):
@@ -43,7 +43,7 @@ class UsageServiceStub:
 
 
 class UsageServiceServicer:
-    """What tenants have used, as GET /v1/usage says it.
+    """Usage of tenants, as GET /v1/usage says it.
     """
 
     def ReadUsage(self, request, context):
@@ -70,7 +70,7 @@ def add_UsageServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class UsageService:
-    """What tenants have used, as GET /v1/usage says it.
+    """Usage of tenants, as GET /v1/usage says it.
     """
 
     @staticmethod

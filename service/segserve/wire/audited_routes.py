@@ -32,8 +32,10 @@ READING = frozenset(
 READING_METHODS = frozenset(
     ("/segserve.v1.SegmentationService/GetEmbedding", "/segserve.v1.JobService/ReadResults")
 )
-ACTIONS = {
+# Actions that neither the method nor the right of a route says. None: not audited.
+ACTIONS: dict[tuple[str, str], str | None] = {
     ("POST", "/v1/links"): "link",
+    ("POST", "/v1/login/issuers/{issuer}"): None,  # who it is, the callback says
     ("GET", "/v1/login/issuers/{issuer}/callback"): AUTHENTICATE,
     ("POST", "/v1/jobs/{job_id}/retry"): "retry",
     ("POST", "/v1/jobs/{job_id}/prompts"): "change",
@@ -69,8 +71,6 @@ def find_action(method: str, path: str) -> str | None:
         return ACTIONS[method, path]
     if method == "GET":
         return READ if path.removesuffix("/") in READING else None
-    if (method, path) == ("POST", "/v1/login/issuers/{issuer}"):  # who it is, the callback says
-        return None
     if right == OPEN:  # a login
         return AUTHENTICATE
     if not right & CHANGING:

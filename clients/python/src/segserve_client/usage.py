@@ -1,4 +1,4 @@
-"""What tenants have used, and links: addresses that are read without a key."""
+"""Usage of tenants, and links: addresses that are read without a key."""
 
 from __future__ import annotations
 
@@ -81,8 +81,8 @@ def create_link(address: str, path: str, seconds: int) -> Call[Link]:
     def parse(answer: Answer) -> Link:
         content = answer.json()
         link = content["link"]  # None where the service asks for no keys
-        query_parts = [query] if query else []
-        parts = [*query_parts, *([] if link is None else [f"link={quote(link, safe='')}"])]
+        granted = "" if link is None else f"link={quote(link, safe='')}"
+        parts = [part for part in (query, granted) if part]
         url = f"{address.rstrip('/')}{linked}{'?' if parts else ''}{'&'.join(parts)}"
         return Link(url, datetime.datetime.fromtimestamp(content["expires_at"], datetime.timezone.utc))
 

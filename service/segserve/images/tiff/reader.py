@@ -188,6 +188,15 @@ def _decode_planes(planes: list[TiffPlane]) -> RawPixels:
     return join_planes(planes, [_decode(plane) for plane in planes])
 
 
+def find_ome_pixels(description: str) -> str | None:
+    """Return the opening tag of OME's `Pixels`, whose attributes say the sizes; None where there is none.
+
+    An attribute has no raw "<": so the search is linear, however often the tag begins.
+    """
+    match = re.search(r"<(?:\w+:)?Pixels\b[^<>]{0,2000}>", description)
+    return match[0] if match else None
+
+
 def _find_channel_layout(description: str, samples: int, directories: int) -> tuple[int, int]:
     """Return (channels, stride): how many directories hold the channels of a page, and how far apart they are.
 
@@ -198,8 +207,8 @@ def _find_channel_layout(description: str, samples: int, directories: int) -> tu
     if description.startswith("ImageJ="):
         match = re.search(r"^channels=(\d{1,4})\b", description, re.MULTILINE)
         sizes["C"] = int(match[1]) if match else 1
-    elif pixels := re.search(r"<(?:\w+:)?Pixels\b[^<>]{0,2000}>", description):
-        attributes = dict(re.findall(r'(\w+)="(\w+)"', pixels[0]))
+    elif pixels := find_ome_pixels(description):
+        attributes = dict(re.findall(r'(\w+)="(\w+)"', pixels))
         order = attributes.get("DimensionOrder", order)
         sizes = {axis: int(attributes.get(f"Size{axis}", "1")) for axis in sizes}
     channels = sizes["C"]

@@ -6,7 +6,7 @@ from typing import BinaryIO
 
 from tifffile import TiffPage
 
-from segserve.images.tiff.reader import read_first_directory
+from segserve.images.tiff.reader import find_ome_pixels, read_first_directory
 
 # The longest description that is searched: OME-XML lists every page, after the sizes.
 MAX_DESCRIPTION_CHARS = 1 << 20
@@ -66,10 +66,10 @@ def read_imagej_spacing(description: str, first: TiffPage, pages: int) -> tuple[
 
 def read_ome_spacing(description: str, pages: int) -> tuple[float, float, float] | None:
     """The sizes are attributes of OME's `Pixels`, in micrometres where they name no unit."""
-    pixels = re.search(r"<(?:\w+:)?Pixels\b[^<>]{0,2000}>", description)
+    pixels = find_ome_pixels(description)
     if pixels is None:
         return None
-    attributes = dict(re.findall(r'(\w+)="([^"]*)"', pixels[0]))
+    attributes = dict(re.findall(r'(\w+)="([^"]*)"', pixels))
     if attributes.get("SizeZ") != str(pages):
         return None
     lengths = list[float]()

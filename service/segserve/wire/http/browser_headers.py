@@ -45,7 +45,7 @@ def docs_policy(html: str) -> str:
 
 
 def cors_options(origins: Sequence[str]) -> dict[str, Any]:
-    """Options of `Preflights`. Credentials are not allowed: there are no cookies and no logins."""
+    """Options of `Preflights`. Credentials are not allowed: cookies are for the page alone."""
     return {
         "allow_origins": list(origins),
         "allow_methods": ["GET", "HEAD", "POST", "DELETE"],
